@@ -1,0 +1,1 @@
+"""Adapters to model providers. All of them speak OpenAI's JSON to the engine; each speaks its upstream's outside."""

@@ -1,0 +1,156 @@
+"""Settings: one dataclass field per environment variable, parsed once at start.
+
+The variable's name is the field's name in capitals. A value that does not parse stops the start with one clear line.
+`docs/configuration.md` names every field; a test holds it to that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+class ConfigError(Exception):
+    """A setting or a configuration file that cannot be used; the message names it and the remedy."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _integer(value: str) -> int:
+    return int(value)
+
+
+def _port(value: str) -> int:
+    port = int(value)
+    if not 0 < port < 65536:
+        raise ValueError("a port is between 1 and 65535")
+    return port
+
+
+def _boolean(value: str) -> bool:
+    lowered = value.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError("expected true or false")
+    return lowered in _TRUE
+
+
+def _duration(value: str) -> float:
+    """Seconds from `15s`, `5m`, `720h`, `1h30m`; a bare number is seconds."""
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", value):
+        raise ValueError("expected a duration such as 15s, 5m or 720h")
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", value))
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _pairs(value: str) -> dict[str, str]:
+    """A mapping from `alias=target,alias=target`."""
+    pairs = dict(word.split("=", 1) for word in _words(value) if "=" in word)
+    if len(pairs) != len(_words(value)):
+        raise ValueError("expected name=target pairs separated by commas")
+    return pairs
+
+
+def _one_of(*allowed: str) -> Any:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def _setting(default: Any, parse: Any, meaning: str) -> Any:
+    """A field with its default, parser and one-line meaning (which the documentation repeats)."""
+    metadata = {"parse": parse, "meaning": meaning}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an operator can set. Durations are seconds, sizes are bytes."""
+
+    environment: str = _setting(
+        "development", _one_of("development", "production"), "`production` demands explicit secrets"
+    )
+    public_base_url: str = _setting("http://localhost:8000", _text, "base of absolute links and of the token issuer")
+
+    bind_address: str = _setting("127.0.0.1", _text, "address the listeners bind to")
+    gateway_port: int = _setting(8000, _port, "gateway: every REST path and every gRPC service")
+    llm_api_port: int = _setting(8080, _port, "LLM API: identity, chat, models")
+    metrics_port: int = _setting(9091, _port, "Prometheus metrics, on loopback only")
+    trusted_proxies: int = _setting(0, _integer, "how many proxies in front may set X-Forwarded-For")
+    cors_allowed_origins: tuple[str, ...] = _setting(
+        ("http://localhost:3000", "http://localhost:8000"), _words, "browser origins that may call the API; * for all"
+    )
+
+    data_dir: Path = _setting(Path(".data"), Path, "where all state lives")
+    database_url: str = _setting("", _text, "PostgreSQL to use instead of the embedded one")
+    workers: int = _setting(max(1, (os.cpu_count() or 2) - 1), _integer, "worker processes on one machine")
+
+    max_body_bytes: int = _setting(32 * 1024 * 1024, _integer, "largest request body")
+    stream_timeout: float = _setting(600.0, _duration, "longest life of one generation")
+    shutdown_timeout: float = _setting(30.0, _duration, "how long running requests may take to finish on stop")
+
+    log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level logged")
+    log_format: str = _setting("json", _one_of("json", "text"), "one JSON object a line, or text")
+    grpc_reflection: bool | None = _setting(None, _boolean, "gRPC reflection; unset: on except in production")
+
+    auth_issuer: str = _setting("", _text, "`iss` of our tokens; empty: PUBLIC_BASE_URL")
+    auth_audience: str = _setting("jan-server", _text, "`aud` of our tokens")
+    auth_signing_alg: str = _setting("ES256", _one_of("ES256", "RS256", "EdDSA"), "signature algorithm of new keys")
+    auth_signing_key_file: str = _setting("", _text, "PEM private key; empty: made in DATA_DIR/keys")
+    auth_refresh_token_ttl: float = _setting(720 * 3600.0, _duration, "life of a refresh token")
+    auth_clock_skew: float = _setting(60.0, _duration, "tolerated difference between clocks")
+    auth_guest_enabled: bool = _setting(True, _boolean, "whether POST /auth/guest-login makes guest accounts")
+
+    jan_provider_configs: bool = _setting(True, _boolean, "whether the providers file is read")
+    jan_provider_configs_file: Path = _setting(
+        Path("deploy/config/providers.yml"), Path, "the providers file; a missing file counts as empty"
+    )
+    jan_provider_config_set: str = _setting("default", _text, "which set of the providers file is used")
+    jan_default_node_setup: bool = _setting(
+        True, _boolean, "whether JAN_DEFAULT_NODE_URL and well-known local engines are looked for"
+    )
+    jan_default_node_url: str = _setting("http://localhost:8101/v1", _text, "the default OpenAI-compatible upstream")
+    jan_default_node_api_key: str = _setting("", _text, "its API key")
+    model_sync_enabled: bool = _setting(True, _boolean, "whether upstream model lists are read")
+    model_sync_interval_minutes: int = _setting(60, _integer, "minutes between two readings")
+    model_aliases: dict[str, str] = _setting({}, _pairs, "further model names: alias=model pairs")
+
+    @property
+    def issuer(self) -> str:
+        return self.auth_issuer or self.public_base_url
+
+    @property
+    def reflection(self) -> bool:
+        return self.environment != "production" if self.grpc_reflection is None else self.grpc_reflection
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; empty variables count as not given. Raises `ConfigError` naming the variable."""
+    values: dict[str, Any] = {}
+    for each in fields(Settings):
+        raw = environ.get(each.name.upper(), "")
+        if not raw:
+            continue
+        try:
+            values[each.name] = each.metadata["parse"](raw.strip())
+        except ValueError as error:
+            raise ConfigError(f"{each.name.upper()}={raw!r}: {error}") from error
+    return Settings(**values)
