@@ -1,0 +1,58 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_PARAMETER: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_JSON: _ClassVar[ErrorReason]
+    ERROR_REASON_INVALID_CURSOR: _ClassVar[ErrorReason]
+    ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHORIZED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOKEN_EXPIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_FORBIDDEN: _ClassVar[ErrorReason]
+    ERROR_REASON_ADMIN_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_ROUTE_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_METHOD_NOT_ALLOWED: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_TIMEOUT: _ClassVar[ErrorReason]
+    ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
+    ERROR_REASON_MAX_SIZE_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_RATE_LIMIT_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_UPSTREAM_RATE_LIMITED: _ClassVar[ErrorReason]
+    ERROR_REASON_CLIENT_CLOSED_REQUEST: _ClassVar[ErrorReason]
+    ERROR_REASON_SERVER_ERROR: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_IMPLEMENTED: _ClassVar[ErrorReason]
+    ERROR_REASON_UPSTREAM_ERROR: _ClassVar[ErrorReason]
+    ERROR_REASON_SERVICE_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_PROVIDER_AVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_UPSTREAM_TIMEOUT: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_INVALID_PARAMETER: ErrorReason
+ERROR_REASON_INVALID_JSON: ErrorReason
+ERROR_REASON_INVALID_CURSOR: ErrorReason
+ERROR_REASON_CONTEXT_LENGTH_EXCEEDED: ErrorReason
+ERROR_REASON_UNAUTHORIZED: ErrorReason
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason
+ERROR_REASON_FORBIDDEN: ErrorReason
+ERROR_REASON_ADMIN_REQUIRED: ErrorReason
+ERROR_REASON_NOT_FOUND: ErrorReason
+ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason
+ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason
+ERROR_REASON_REQUEST_TIMEOUT: ErrorReason
+ERROR_REASON_CONFLICT: ErrorReason
+ERROR_REASON_MAX_SIZE_EXCEEDED: ErrorReason
+ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason
+ERROR_REASON_UPSTREAM_RATE_LIMITED: ErrorReason
+ERROR_REASON_CLIENT_CLOSED_REQUEST: ErrorReason
+ERROR_REASON_SERVER_ERROR: ErrorReason
+ERROR_REASON_NOT_IMPLEMENTED: ErrorReason
+ERROR_REASON_UPSTREAM_ERROR: ErrorReason
+ERROR_REASON_SERVICE_UNAVAILABLE: ErrorReason
+ERROR_REASON_NO_PROVIDER_AVAILABLE: ErrorReason
+ERROR_REASON_UPSTREAM_TIMEOUT: ErrorReason
