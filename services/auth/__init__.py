@@ -1,0 +1,1 @@
+"""Identity: accounts, sessions, the tokens that prove them and the keys that verify the tokens."""

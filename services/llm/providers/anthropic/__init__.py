@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: OpenAI's requests and answers translated both ways (docs/anthropic.md)."""

@@ -1,0 +1,247 @@
+"""The rules of generation requests, the same for REST and gRPC (CONTRACT 4.1); each names the parameter it is about.
+
+OpenAI's parameters are checked where a wrong value can be told without knowing the model. Everything else, known or
+not, is the provider's to judge and is forwarded as given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from services.llm.providers.provider import Json
+from services.runtime.errors import InvalidRequest, NotFound, NotImplementedYet
+
+ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
+OURS = ("conversation", "store", "store_reasoning")
+MOST_INPUTS = 2048
+# A media id as image URL: bare, or as placeholder in a data URL (CONTRACT 4.1).
+MEDIA = re.compile(r"(?:data:[^,;]{0,100};(?:base64,)?)?jan_[0-9a-z]{26}$", re.IGNORECASE)
+
+Check = Callable[[Any, str], None]
+
+
+def check_chat(body: Json) -> None:
+    """Raise `InvalidRequest` for the first parameter of a chat request that cannot be right."""
+    _model(body)
+    messages = _required(body, "messages")
+    if not isinstance(messages, list) or not messages:
+        raise _wrong("messages", "must be an array with at least one message")
+    for index, message in enumerate(messages):
+        _message(message, f"messages[{index}]")
+    _parameters(body, CHAT)
+    _conversation(body)
+
+
+def check_completion(body: Json) -> None:
+    """Raise `InvalidRequest` for the first parameter of a text completion request that cannot be right."""
+    _model(body)
+    prompt = _required(body, "prompt")
+    if not isinstance(prompt, str) and not (isinstance(prompt, list) and prompt):
+        raise _wrong("prompt", "must be a string or an array with at least one entry")
+    _parameters(body, COMPLETION)
+
+
+def check_embeddings(body: Json) -> None:
+    """Raise `InvalidRequest` for the first parameter of an embeddings request that cannot be right."""
+    _model(body)
+    value = _required(body, "input")
+    if not isinstance(value, str | list) or not value:
+        raise _wrong("input", "must be a string or an array that is not empty")
+    if isinstance(value, list) and len(value) > MOST_INPUTS and not isinstance(value[0], int):
+        raise _wrong("input", f"must have at most {MOST_INPUTS} entries")
+    _parameters(body, EMBEDDINGS)
+
+
+def forwarded(body: Json) -> Json:
+    """The request without the parameters that are ours."""
+    if any(name in body for name in OURS):
+        return {name: value for name, value in body.items() if name not in OURS}
+    return body
+
+
+def _required(body: Json, name: str) -> Any:
+    value = body.get(name)
+    if value is None:
+        raise InvalidRequest(f"Parameter '{name}' is required", param=name)
+    return value
+
+
+def _model(body: Json) -> None:
+    model = _required(body, "model")
+    if not isinstance(model, str) or not 0 < len(model) <= 256:
+        raise _wrong("model", "must be a string of 1 to 256 characters")
+
+
+def _parameters(body: Json, checks: dict[str, Check]) -> None:
+    for name, value in body.items():
+        check = checks.get(name)
+        if check is not None and value is not None:
+            check(value, name)
+
+
+def _conversation(body: Json) -> None:
+    if body.get("conversation") is not None:
+        raise NotImplementedYet("This build has no conversations yet; leave out 'conversation'", param="conversation")
+
+
+def _message(message: Any, at: str) -> None:
+    if not isinstance(message, dict):
+        raise _wrong(at, "must be an object")
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise _wrong(f"{at}.role", f"must be one of {', '.join(sorted(ROLES))}")
+    content = message.get("content")
+    if content is None:
+        if role != "assistant":
+            raise InvalidRequest(f"Parameter '{at}.content' is required", param=f"{at}.content")
+    elif isinstance(content, list):
+        for index, part in enumerate(content):
+            _part(part, f"{at}.content[{index}]")
+    elif not isinstance(content, str):
+        raise _wrong(f"{at}.content", "must be a string or an array of parts")
+    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise InvalidRequest(f"Parameter '{at}.tool_call_id' is required", param=f"{at}.tool_call_id")
+    calls = message.get("tool_calls")
+    if calls is not None:
+        _objects(calls, f"{at}.tool_calls")
+
+
+def _part(part: Any, at: str) -> None:
+    if not isinstance(part, dict):
+        raise _wrong(at, "must be an object")
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        raise _wrong(f"{at}.type", "must be a string")
+    if kind == "text" and not isinstance(part.get("text"), str):
+        raise _wrong(f"{at}.text", "must be a string")
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else None
+        if not isinstance(url, str) or not url:
+            raise _wrong(f"{at}.image_url.url", "must be a URL, a data URL or a jan_ id")
+        if MEDIA.match(url):
+            raise NotFound("There is no such media", code="media_not_found", param=f"{at}.image_url.url")
+
+
+def _wrong(name: str, rule: str) -> InvalidRequest:
+    return InvalidRequest(f"Parameter '{name}' {rule}", param=name)
+
+
+def _number(low: float, high: float) -> Check:
+    def check(value: Any, name: str) -> None:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise _wrong(name, f"must be a number from {low:g} to {high:g}")
+
+    return check
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any, name: str) -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise _wrong(name, f"must be an integer from {low} to {high}")
+
+    return check
+
+
+def _is(kind: type, words: str) -> Check:
+    def check(value: Any, name: str) -> None:
+        if not isinstance(value, kind):
+            raise _wrong(name, f"must be {words}")
+
+    return check
+
+
+def _one_of(*words: str) -> Check:
+    def check(value: Any, name: str) -> None:
+        if value not in words:
+            raise _wrong(name, f"must be one of {', '.join(words)}")
+
+    return check
+
+
+def _objects(value: Any, name: str) -> None:
+    if not isinstance(value, list):
+        raise _wrong(name, "must be an array")
+    for index, each in enumerate(value):
+        if not isinstance(each, dict):
+            raise _wrong(f"{name}[{index}]", "must be an object")
+
+
+def _tools(value: Any, name: str) -> None:
+    _objects(value, name)
+    for index, tool in enumerate(value):
+        if not isinstance(tool.get("type"), str):
+            raise _wrong(f"{name}[{index}].type", "must be a string")
+        if tool["type"] == "function":
+            function = tool.get("function")
+            if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+                raise _wrong(f"{name}[{index}].function.name", "must be a string that is not empty")
+
+
+def _tool_choice(value: Any, name: str) -> None:
+    if isinstance(value, str):
+        _one_of("none", "auto", "required")(value, name)
+    elif not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise _wrong(name, "must be none, auto, required, or an object that names a tool")
+
+
+def _stop(value: Any, name: str) -> None:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or len(texts) > 4 or not all(isinstance(text, str) for text in texts):
+        raise _wrong(name, "must be a string or an array of at most 4 strings")
+
+
+def _response_format(value: Any, name: str) -> None:
+    if not isinstance(value, dict) or value.get("type") not in ("text", "json_object", "json_schema"):
+        raise _wrong(f"{name}.type", "must be one of text, json_object, json_schema")
+    if value["type"] == "json_schema" and not isinstance(value.get("json_schema"), dict):
+        raise _wrong(f"{name}.json_schema", "must be an object")
+
+
+def _stream_options(value: Any, name: str) -> None:
+    if not isinstance(value, dict):
+        raise _wrong(name, "must be an object")
+    if not isinstance(value.get("include_usage", False), bool | None):
+        raise _wrong(f"{name}.include_usage", "must be true or false")
+
+
+_BOOLEAN, _STRING, _OBJECT = _is(bool, "true or false"), _is(str, "a string"), _is(dict, "an object")
+_TOKENS = _integer(1, 2**31 - 1)
+
+SAMPLING: dict[str, Check] = {
+    "frequency_penalty": _number(-2, 2),
+    "logit_bias": _OBJECT,
+    "max_tokens": _TOKENS,
+    "n": _integer(1, 128),
+    "presence_penalty": _number(-2, 2),
+    "seed": _integer(-(2**63), 2**63 - 1),
+    "stop": _stop,
+    "stream": _BOOLEAN,
+    "stream_options": _stream_options,
+    "temperature": _number(0, 2),
+    "top_p": _number(0, 1),
+    "user": _STRING,
+}
+CHAT: dict[str, Check] = SAMPLING | {
+    "functions": _objects,
+    "logprobs": _BOOLEAN,
+    "max_completion_tokens": _TOKENS,
+    "metadata": _OBJECT,
+    "modalities": _is(list, "an array"),
+    "parallel_tool_calls": _BOOLEAN,
+    "reasoning_effort": _STRING,
+    "response_format": _response_format,
+    "store": _BOOLEAN,
+    "store_reasoning": _BOOLEAN,
+    "tool_choice": _tool_choice,
+    "tools": _tools,
+    "top_logprobs": _integer(0, 20),
+}
+COMPLETION: dict[str, Check] = SAMPLING | {"echo": _BOOLEAN, "logprobs": _integer(0, 5), "suffix": _STRING}
+EMBEDDINGS: dict[str, Check] = {
+    "dimensions": _integer(1, 2**16),
+    "encoding_format": _one_of("float", "base64"),
+    "user": _STRING,
+}

@@ -1,0 +1,148 @@
+"""Which upstream answers for a model: priority, weight, health, capacity; and what happens when one fails.
+
+One model may be offered by several endpoints. They are tried by priority, within one priority in an order drawn by
+weight. An endpoint that keeps failing is left alone for a while (its breaker is open); one that is full is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from services.llm.providers.provider import Provider
+from services.runtime.errors import ApiError, RateLimited, Unavailable, UpstreamFailed, UpstreamTimeout
+
+FAILURES_TO_OPEN = 5
+SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
+ATTEMPTS = 3
+BACK_OFF = 0.2
+LONGEST_WAIT = 2.0
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+
+@dataclass
+class Breaker:
+    """Stops asking an upstream that fails every time; after a pause one request may try again."""
+
+    clock: Clock
+    failures: int = 0
+    pause: float = SHORTEST_PAUSE
+    open_until: float = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self.failures < FAILURES_TO_OPEN or self.clock() >= self.open_until
+
+    def succeeded(self) -> None:
+        self.failures, self.pause = 0, SHORTEST_PAUSE
+
+    def failed(self) -> None:
+        self.failures += 1
+        if self.failures >= FAILURES_TO_OPEN:
+            self.open_until = self.clock() + self.pause
+            self.pause = min(LONGEST_PAUSE, self.pause * 2)
+
+
+@dataclass
+class Upstream:
+    """A provider's address with its health and capacity, shared by all models that it offers."""
+
+    name: str
+    vendor: str
+    provider: Provider
+    breaker: Breaker
+    max_concurrency: int = 0
+    active: int = 0
+
+    @property
+    def free(self) -> bool:
+        return not self.max_concurrency or self.active < self.max_concurrency
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Take one place for the time of a request, and learn from how it ends."""
+        if not self.breaker.closed:
+            raise AssertionError("a lease on an open breaker")
+        self.active += 1
+        if self.breaker.failures >= FAILURES_TO_OPEN:  # half open: others stay away until this one is through
+            self.breaker.open_until = self.breaker.clock() + self.breaker.pause
+        try:
+            yield
+        except ApiError as error:
+            if isinstance(error, UpstreamFailed | UpstreamTimeout | Unavailable):
+                self.breaker.failed()
+            else:
+                self.breaker.succeeded()
+            raise
+        else:
+            self.breaker.succeeded()
+        finally:
+            self.active -= 1
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One way to reach one model."""
+
+    upstream: Upstream
+    model: str
+    priority: int = 0
+    weight: int = 1
+
+
+@dataclass
+class Route:
+    """Every way to reach one model."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    def candidates(self) -> list[Endpoint]:
+        """Endpoints that may be asked now, the one to ask first in front."""
+        usable = [each for each in self.endpoints if each.upstream.breaker.closed and each.upstream.free]
+        if len(usable) < 2:
+            return usable
+        # Efraimidis-Spirakis: sorting by u^(1/w) draws without replacement by weight.
+        return sorted(usable, key=lambda each: (each.priority, -(random.random() ** (1 / each.weight))))  # noqa: S311
+
+
+async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], *, deadline: float) -> T:
+    """Try endpoints until `call` succeeds: fail over first, then, when all have failed, wait and go round again.
+
+    At most `ATTEMPTS` calls. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not have
+    let anything out to the client yet: repeating is safe because nobody has seen the first try. Raises the last error,
+    or `Unavailable` with the code `no_provider_available`.
+    """
+    error: ApiError = Unavailable(
+        "No provider of this model is available right now", code="no_provider_available", retry_after=SHORTEST_PAUSE
+    )
+    attempts = 0
+    while True:
+        candidates = route.candidates()
+        for endpoint in candidates[: ATTEMPTS - attempts]:
+            attempts += 1
+            try:
+                return await call(endpoint)
+            except (UpstreamFailed, UpstreamTimeout, Unavailable, RateLimited) as failure:
+                error = failure
+        wait = _pause(attempts, error)
+        if not candidates or attempts >= ATTEMPTS or wait is None:
+            raise error
+        if asyncio.get_running_loop().time() + wait >= deadline:
+            raise error
+        await asyncio.sleep(wait)
+
+
+def _pause(attempts: int, error: ApiError) -> float | None:
+    """Seconds before the next round; None when waiting is the client's business."""
+    if isinstance(error, UpstreamTimeout):
+        return None
+    if error.retry_after is not None and isinstance(error, RateLimited):
+        return error.retry_after + random.uniform(0, 0.1) if error.retry_after <= LONGEST_WAIT else None  # noqa: S311
+    return BACK_OFF * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+

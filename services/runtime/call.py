@@ -1,0 +1,40 @@
+"""The call in progress: who asks, under which id, until when. Set once by the interceptor, read by whoever needs it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from services.runtime.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is known about a call before its servicer runs."""
+
+    request_id: str
+    deadline: float
+    """On the event loop's clock; the client's own deadline or the server's longest, whichever is earlier."""
+    caller: Identity | None
+    """None on public methods."""
+
+
+_current: ContextVar[Call] = ContextVar("call")
+
+
+def current() -> Call:
+    """The call in progress. Raises LookupError outside one."""
+    return _current.get()
+
+
+def enter(call: Call) -> None:
+    """Make `call` the current one of this task."""
+    _current.set(call)
+
+
+def caller() -> Identity:
+    """Who asks. Raises LookupError on a public method: asking there is a fault in the servicer."""
+    identity = _current.get().caller
+    if identity is None:
+        raise LookupError("a public method has no caller")
+    return identity

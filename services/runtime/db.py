@@ -1,0 +1,191 @@
+"""The door to PostgreSQL: a pool whose every query has a deadline, and which a database that goes away cannot break.
+
+Whatever says "the database is not there (any more)" becomes `errors.Unavailable`; the next query connects anew. Errors
+that mean something to a store (`asyncpg.UniqueViolationError` and its like) pass as they are.
+
+Connections are not reset between uses, which would cost a round trip per query: do not leave session state behind
+(SET without LOCAL, LISTEN, advisory locks) on a connection of this pool.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import timeout
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # ships no annotations; this module is where they begin
+
+from services.runtime.errors import Unavailable
+
+log = logging.getLogger("jan.db")
+
+Row = Mapping[str, Any]
+DEADLINE = 5.0  # seconds for a query, the wait for a connection included
+_RELEASE = 1.0  # seconds for a rollback, and for a cancelled query to let go; then the connection is dropped
+
+_GONE = (
+    OSError,  # refused, reset, no such socket; TimeoutError is one, too
+    asyncpg.PostgresConnectionError,  # class 08, and the connection that broke under a query
+    asyncpg.OperatorInterventionError,  # class 57: shutting down, starting up, query cancelled
+    asyncpg.InsufficientResourcesError,  # class 53: too many connections, disk full
+)
+
+
+class Connection:
+    """One leased connection. `within` is the deadline of a call in seconds, None for none."""
+
+    def __init__(self, raw: Any, *, until: float | None = None) -> None:
+        self._raw = raw
+        self._until = until
+
+    async def fetch(self, sql: str, *args: object, within: float | None = DEADLINE) -> list[Row]:
+        """All rows of the answer."""
+        with _translated(self._raw):
+            rows: list[Row] = await self._raw.fetch(sql, *args, timeout=self._left(within))
+            return rows
+
+    async def fetchrow(self, sql: str, *args: object, within: float | None = DEADLINE) -> Row | None:
+        """The first row, or None."""
+        with _translated(self._raw):
+            row: Row | None = await self._raw.fetchrow(sql, *args, timeout=self._left(within))
+            return row
+
+    async def fetchval(self, sql: str, *args: object, within: float | None = DEADLINE) -> Any:
+        """The first column of the first row, or None."""
+        with _translated(self._raw):
+            return await self._raw.fetchval(sql, *args, timeout=self._left(within))
+
+    async def execute(self, sql: str, *args: object, within: float | None = DEADLINE) -> str:
+        """Run it and return PostgreSQL's word for what happened, such as `UPDATE 1`."""
+        with _translated(self._raw):
+            return str(await self._raw.execute(sql, *args, timeout=self._left(within)))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Commit at the end of the block, roll back when it raises. Inside another one it is a savepoint."""
+        transaction = self._raw.transaction()
+        async with _deadline(self._raw):
+            await transaction.start()
+        try:
+            yield
+        except BaseException:
+            with suppress(Unavailable):  # a lost connection has rolled back by itself
+                async with _deadline(self._raw, _RELEASE):
+                    await transaction.rollback()
+            raise
+        async with _deadline(self._raw):
+            await transaction.commit()
+
+    def _left(self, within: float | None) -> float | None:
+        return within if self._until is None else max(0.001, self._until - time.monotonic())
+
+
+class Database:
+    """A pool. It connects when it is needed, so it can be made before PostgreSQL is up."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def fetch(self, sql: str, *args: object, within: float = DEADLINE) -> list[Row]:
+        """All rows of the answer."""
+        async with self._lease(within, until=time.monotonic() + within) as connection:
+            return await connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: object, within: float = DEADLINE) -> Row | None:
+        """The first row, or None."""
+        async with self._lease(within, until=time.monotonic() + within) as connection:
+            return await connection.fetchrow(sql, *args)
+
+    async def fetchval(self, sql: str, *args: object, within: float = DEADLINE) -> Any:
+        """The first column of the first row, or None."""
+        async with self._lease(within, until=time.monotonic() + within) as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: object, within: float = DEADLINE) -> str:
+        """Run it and return PostgreSQL's word for what happened, such as `UPDATE 1`."""
+        async with self._lease(within, until=time.monotonic() + within) as connection:
+            return await connection.execute(sql, *args)
+
+    def connection(self, *, within: float = DEADLINE) -> AbstractAsyncContextManager[Connection]:
+        """Lease one connection for several queries. Raises `Unavailable` when none is to be had in time."""
+        return self._lease(within)
+
+    @asynccontextmanager
+    async def transaction(self, *, within: float = DEADLINE) -> AsyncIterator[Connection]:
+        """Lease a connection in a transaction: committed at the end of the block, rolled back when it raises."""
+        async with self.connection(within=within) as connection, connection.transaction():
+            yield connection
+
+    async def ready(self) -> bool:
+        """Whether the database answers within a second."""
+        try:
+            return bool(await self.fetchval("SELECT true", within=1.0))
+        except Unavailable:
+            return False
+
+    async def close(self) -> None:
+        """Let queries that run finish within the deadline, then close every connection."""
+        try:
+            async with timeout(DEADLINE):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def _lease(self, within: float, *, until: float | None = None) -> AsyncIterator[Connection]:
+        with _translated():
+            async with timeout(within):
+                raw = await self._pool.acquire()
+        try:
+            yield Connection(raw, until=until)
+        finally:
+            with suppress(*_GONE, asyncpg.InterfaceError):  # a connection that cannot be given back is dropped
+                await self._pool.release(raw, timeout=_RELEASE)
+
+
+async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Database:
+    """A pool of at most `max_size` connections to `url`. If the database is up, `min_size` of them are opened ahead;
+    if not, that is logged and every query tries again."""
+    # A floor for the pool itself (asyncpg's min_size) would make the start fail without a database.
+    pool = asyncpg.create_pool(url, min_size=0, max_size=max_size, timeout=DEADLINE, reset=_keep_as_is)
+    database = Database(await pool)
+    try:
+        async with AsyncExitStack() as held:
+            for _ in range(min_size):
+                await held.enter_async_context(database.connection())
+    except Unavailable:
+        log.warning("database_unreachable at start; every query tries again")
+    return database
+
+
+async def _keep_as_is(_connection: object) -> None:
+    """What a connection goes through between two uses. An open transaction is rolled back all the same."""
+
+
+@contextmanager
+def _translated(raw: Any = None) -> Iterator[None]:
+    try:
+        yield
+    except _GONE as error:
+        raise Unavailable("The database is not reachable right now; try again shortly.") from error
+    except asyncpg.InterfaceError as error:
+        if isinstance(error, ValueError) or (raw is not None and not _is_closed(raw)):
+            raise  # a wrong argument, a mistake of ours
+        raise Unavailable("The connection to the database is closed; try again shortly.") from error
+
+
+def _is_closed(raw: Any) -> bool:
+    try:
+        return bool(raw.is_closed())
+    except asyncpg.InterfaceError:  # taken back by the pool, which does that to broken ones
+        return True
+
+
+@asynccontextmanager
+async def _deadline(raw: Any, seconds: float = DEADLINE) -> AsyncIterator[None]:
+    with _translated(raw):
+        async with timeout(seconds):
+            yield

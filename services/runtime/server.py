@@ -1,0 +1,87 @@
+"""Assembly of one gRPC server: options, the door, health, reflection, and a stop that lets running calls finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.runtime.status import StatusServicer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A servicer, how to add it to a server, and the full name of its service."""
+
+    service: str
+    add: Any
+    servicer: object
+
+
+class Server:
+    """A grpc.aio server on one address (`unix:/path` or `host:port`)."""
+
+    def __init__(
+        self,
+        address: str,
+        mounted: Sequence[Mounted],
+        *,
+        status: StatusServicer,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        max_message_bytes: int,
+        reflect: bool,
+    ) -> None:
+        self._status = status
+        self._server = grpc.aio.server(interceptors=interceptors, options=_options(max_message_bytes))
+        self._health = health.aio.HealthServicer()
+        self._names = [each.service for each in mounted]
+        for each in mounted:
+            each.add(each.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if reflect:
+            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.port = self._server.add_insecure_port(address)
+
+    async def start(self) -> None:
+        await self._server.start()
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Say NOT_SERVING first, refuse new calls, and give running ones `grace` seconds."""
+        self._status.draining = True
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def run(self, grace: float) -> None:
+        """Serve until SIGTERM or SIGINT, then stop."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stopped.set)
+        await self.start()
+        await stopped.wait()
+        await self.stop(grace)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        # The default of 4 MiB would answer RESOURCE_EXHAUSTED, which REST shows as 429.
+        ("grpc.max_receive_message_length", max_message_bytes + 64 * 1024),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 64 * 1024),
+        ("grpc.so_reuseport", 0),
+        # Envoy pings idle connections every 30 s; more than that is abuse (gRFC A8).
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
