@@ -73,9 +73,7 @@ async def serve(settings: Settings, rooms: Sequence[str], address: str, *, metri
         await server.run(settings.shutdown_timeout)
 
 
-async def _auth(
-    settings: Settings, folder: Path, checks: dict[str, Check], stack: AsyncExitStack
-) -> list[Mounted]:
+async def _auth(settings: Settings, folder: Path, checks: dict[str, Check], stack: AsyncExitStack) -> list[Mounted]:
     keys = KeyRing(folder, settings.auth_signing_alg)
     keys.prepare(Path(settings.auth_signing_key_file) if settings.auth_signing_key_file else None)
     database = await db.connect(settings.database_url)
@@ -100,4 +98,3 @@ async def _llm(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> l
         Mounted("jan.llm.v1.ChatService", chat_pb2_grpc.add_ChatServiceServicer_to_server, chat),
         Mounted("jan.llm.v1.ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(catalog)),
     ]
-

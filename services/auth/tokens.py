@@ -28,9 +28,7 @@ class AccessToken:
 class TokenIssuer:
     """Signs access tokens with the current key."""
 
-    def __init__(
-        self, keys: KeyRing, *, issuer: str, audience: str, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, keys: KeyRing, *, issuer: str, audience: str, clock: Callable[[], float] = time.time) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience

@@ -94,7 +94,7 @@ class Catalog:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read the model lists of all upstreams that have one and make the catalog anew. Failures keep what was known."""
+        """Read the lists of all upstreams that have one and make the catalog anew; a failure keeps what was known."""
         jobs = [
             self._read_list(entry, address)
             for entry in self._entries
@@ -113,7 +113,7 @@ class Catalog:
     async def close(self) -> None:
         await self._minilm.aclose()
 
-    def list(self) -> list[Model]:
+    def models(self) -> list[Model]:
         """All models, by id."""
         return sorted(self._models.values(), key=lambda model: model.id)
 

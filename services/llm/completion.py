@@ -146,9 +146,7 @@ async def _attempt(
             yield chunks
 
 
-def _batches(
-    provider: Provider, body: Json, shape: Shape, deadline: float
-) -> AsyncGenerator[list[bytes], None]:
+def _batches(provider: Provider, body: Json, shape: Shape, deadline: float) -> AsyncGenerator[list[bytes], None]:
     if shape is CHAT:
         return provider.stream_chat(body, deadline=deadline)
     if isinstance(provider, TextProvider):

@@ -18,8 +18,10 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    async def ListModels(self, request: models_pb2.ListModelsRequest, context: Context) -> models_pb2.ListModelsResponse:
-        return models_pb2.ListModelsResponse(object="list", data=[_model(each) for each in self._catalog.list()])
+    async def ListModels(
+        self, request: models_pb2.ListModelsRequest, context: Context
+    ) -> models_pb2.ListModelsResponse:
+        return models_pb2.ListModelsResponse(object="list", data=[_model(each) for each in self._catalog.models()])
 
     async def GetModel(self, request: models_pb2.GetModelRequest, context: Context) -> models_pb2.Model:
         return _model(self._catalog.get(request.id))

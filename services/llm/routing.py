@@ -114,9 +114,9 @@ class Route:
 async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], *, deadline: float) -> T:
     """Try endpoints until `call` succeeds: fail over first, then, when all have failed, wait and go round again.
 
-    At most `ATTEMPTS` calls. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not have
-    let anything out to the client yet: repeating is safe because nobody has seen the first try. Raises the last error,
-    or `Unavailable` with the code `no_provider_available`.
+    At most `ATTEMPTS` calls. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not
+    have let anything out to the client yet: repeating is safe because nobody has seen the first try. Raises the last
+    error, or `Unavailable` with the code `no_provider_available`.
     """
     error: ApiError = Unavailable(
         "No provider of this model is available right now", code="no_provider_available", retry_after=SHORTEST_PAUSE
@@ -144,5 +144,4 @@ def _pause(attempts: int, error: ApiError) -> float | None:
         return None
     if error.retry_after is not None and isinstance(error, RateLimited):
         return error.retry_after + random.uniform(0, 0.1) if error.retry_after <= LONGEST_WAIT else None  # noqa: S311
-    return BACK_OFF * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-
+    return float(BACK_OFF * 2 ** (attempts - 1) * random.uniform(0.5, 1.5))  # noqa: S311

@@ -17,7 +17,6 @@ from typing import Any
 import grpc
 import protovalidate
 from buf.validate import validate_pb2
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from services.runtime import call as calls
@@ -69,7 +68,7 @@ class Door(grpc.aio.ServerInterceptor):
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = loop.time()
-            metadata = {name: value for name, value in context.invocation_metadata() or ()}
+            metadata = dict(context.invocation_metadata() or ())
             request_id = _request_id(metadata.get("x-request-id"))
             outcome = "OK"
             try:
@@ -87,11 +86,10 @@ class Door(grpc.aio.ServerInterceptor):
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 outcome = "CANCELLED"
                 raise
-            except Exception as error:
+            except Exception:
                 outcome = "INTERNAL"
                 log.exception("unexpected error", extra={"method": method, "request_id": request_id})
-                hidden = Internal("The server failed to handle this request; its log has the cause under this request id")
-                hidden.__cause__ = error
+                hidden = Internal("The server failed to handle this request; its log has the cause under this id")
                 await context.abort(hidden.kind.grpc, hidden.message, trailers(hidden, request_id))
             finally:
                 observe(method, outcome, loop.time() - started)
@@ -100,7 +98,7 @@ class Door(grpc.aio.ServerInterceptor):
 
 
 def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
-    """A method as a coroutine that writes. A generator that is left early is closed at once, not when it is collected."""
+    """A method as a coroutine that writes; a generator that is left early is closed at once, not when collected."""
     if not inspect.isasyncgenfunction(behaviour):
         return behaviour
 
@@ -113,26 +111,29 @@ def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
 
 
 def validate(request: Message) -> None:
-    """Check the rules that `proto/` states (`buf.validate`). Raises `InvalidRequest` naming the first field at fault."""
+    """Check the rules that `proto/` states (`buf.validate`). Raises `InvalidRequest` naming the first wrong field."""
     if not _has_rules(request.DESCRIPTOR):
         return
     violations = protovalidate.collect_violations(request)
     if violations:
         first = violations[0].proto
-        path = ".".join(_element(each) for each in first.field.elements)
+        path = ".".join(_element(each) for each in (first.field.elements if first.field else ()))
         raise InvalidRequest(f"Parameter '{path}' {first.message}" if path else first.message, param=path or None)
 
 
+# Their generated types are too narrow for `HasExtension`.
+MESSAGE_RULES: Any = validate_pb2.message
+FIELD_RULES: Any = validate_pb2.field
 _rules: dict[str, bool] = {}
 
 
-def _has_rules(message: Descriptor) -> bool:
+def _has_rules(message: Any) -> bool:
     """Whether the message or one inside it carries a rule; found out once per type, most have none."""
     name = message.full_name
     if name not in _rules:
         _rules[name] = False  # for messages that contain themselves
-        _rules[name] = message.GetOptions().HasExtension(validate_pb2.message) or any(
-            field.GetOptions().HasExtension(validate_pb2.field)
+        _rules[name] = message.GetOptions().HasExtension(MESSAGE_RULES) or any(
+            field.GetOptions().HasExtension(FIELD_RULES)
             or (field.message_type is not None and _has_rules(field.message_type))
             for field in message.fields
         )

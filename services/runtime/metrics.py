@@ -41,6 +41,6 @@ def publish(port: int) -> Callable[[], None]:
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library left it out
     server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
     return server.shutdown

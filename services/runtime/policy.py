@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 from jan.common.v1 import access_pb2
@@ -18,12 +19,16 @@ OPEN_SERVICES = (
 )
 
 
+# Its generated type is too narrow for `Extensions[...]`.
+ACCESS: Any = access_pb2.access
+
+
 def marks(services: Iterable[ServiceDescriptor]) -> dict[str, int]:
     """Map `/package.Service/Method` to its access mark; a method without a mark needs a user."""
     found = {}
     for service in services:
         for method in service.methods:
-            mark = method.GetOptions().Extensions[access_pb2.access]
+            mark = method.GetOptions().Extensions[ACCESS]
             found[f"/{service.full_name}/{method.name}"] = mark or access_pb2.ACCESS_USER
     return found
 

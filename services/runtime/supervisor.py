@@ -63,7 +63,7 @@ def spawn(process: Process, *, stderr: int | None = None, keep_open: tuple[int, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            return subprocess.Popen(  # noqa: S603 - the commands are our own
+            return subprocess.Popen(
                 process.command,
                 env={**os.environ, **process.env},
                 cwd=process.cwd,
@@ -195,16 +195,26 @@ def _reap_strangers(known: set[int]) -> None:
 class _Child:
     """One life of a process: passes its stderr on, keeps the end of it, knows when and how it ended."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], stderr: int) -> None:
         self.pid = popen.pid
         self.exited = asyncio.Event()
         self.status = ""
         self._popen = popen
         self._tail = b""
-        assert popen.stderr
-        self._stderr = popen.stderr
-        os.set_blocking(self._stderr.fileno(), False)
-        asyncio.get_running_loop().add_reader(self._stderr.fileno(), self._relay)
+        self._stderr = stderr
+        os.set_blocking(stderr, False)
+        asyncio.get_running_loop().add_reader(stderr, self._relay)
+
+    @classmethod
+    def start(cls, process: Process, keep_open: tuple[int, ...]) -> _Child:
+        reading, writing = os.pipe()
+        try:
+            return cls(spawn(process, stderr=writing, keep_open=keep_open), reading)
+        except StartError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
 
     def reap(self) -> None:
         """Notice the end, if this was the end."""
@@ -230,23 +240,26 @@ class _Child:
         return " | ".join(lines[-3:])
 
     def _relay(self) -> bool:
-        if self._stderr.closed:
+        """Pass a piece on; False when there is none now."""
+        if self._stderr < 0:
             return False
-        with suppress(BlockingIOError):
-            chunk = os.read(self._stderr.fileno(), 65536)
-            if not chunk:
-                self._close()
-                return False
-            self._tail = (self._tail + chunk)[-_TAIL:]
-            with suppress(OSError):  # our own stderr may be gone
-                os.write(2, chunk)
-            return True
-        return False
+        try:
+            piece = os.read(self._stderr, 65536)
+        except BlockingIOError:
+            return False
+        if not piece:
+            self._close()
+            return False
+        self._tail = (self._tail + piece)[-_TAIL:]
+        with suppress(OSError):  # our own stderr may be gone
+            os.write(2, piece)
+        return True
 
     def _close(self) -> None:
-        if not self._stderr.closed:
-            asyncio.get_running_loop().remove_reader(self._stderr.fileno())
-            self._stderr.close()
+        if self._stderr >= 0:
+            asyncio.get_running_loop().remove_reader(self._stderr)
+            os.close(self._stderr)
+            self._stderr = -1
 
 
 class _Keeper:
@@ -282,7 +295,7 @@ class _Keeper:
             return
         deadline = time.monotonic() + grace
         if self._process.drain and not hurry.is_set():
-            await _first_of(self._drain(), child.exited.wait(), hurry.wait(), within=grace)
+            await _first_of(self._drained(self._process.drain), child.exited.wait(), hurry.wait(), within=grace)
         if not hurry.is_set():
             child.signal(self._process.stop_signal)
             await _first_of(child.exited.wait(), hurry.wait(), within=deadline - time.monotonic())
@@ -295,7 +308,7 @@ class _Keeper:
     async def _live(self) -> str:
         """One life, from its start to how it ended."""
         try:
-            child = self.child = _Child(spawn(self._process, stderr=subprocess.PIPE, keep_open=self._keep_open))
+            child = self.child = _Child.start(self._process, self._keep_open)
         except StartError as error:
             if not self.up.is_set():
                 raise
@@ -333,10 +346,9 @@ class _Keeper:
         last_words = self.child.last_words() if self.child else ""
         return StartError(f"{self._process.name} {what}: {last_words or 'it wrote nothing to stderr'}")
 
-    async def _drain(self) -> None:
-        assert self._process.drain
+    async def _drained(self, drain: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._process.drain()
+            await drain()
         except Exception:
             log.exception("drain_failed name=%s", self._process.name)
 

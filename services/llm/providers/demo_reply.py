@@ -139,7 +139,9 @@ def _spoken(asked: _Asked) -> str:
 
 def _offer(body: Json) -> _Offer:
     functions = [tool.get("function") or {} for tool in body.get("tools") or ()]
-    schemas = {function.get("name", ""): function.get("parameters") or {"type": "object"} for function in functions if function}
+    schemas = {
+        function.get("name", ""): function.get("parameters") or {"type": "object"} for function in functions if function
+    }
     choice = body.get("tool_choice") or "auto"
     names, mode = _chosen(choice, schemas) if isinstance(choice, dict) else (list(schemas), choice)
     missing = [name for name in names if name not in schemas]

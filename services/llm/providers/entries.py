@@ -67,7 +67,7 @@ class Entry:
     sync_models: bool = True
     max_concurrency: int = 0
     stream_usage: bool = True
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True)

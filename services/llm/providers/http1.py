@@ -195,6 +195,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._response: Response | None = None
         self._reused = False
+        self._parser: httptools.HttpResponseParser
+        self._headers: dict[str, str]
+        self._until_close: bool
         self._new_message()
 
     def start(self, request: bytes, timeouts: Timeouts, deadline: float) -> Response:
@@ -370,7 +373,7 @@ class Client:
         try:
             async with asyncio.timeout(min(self._timeouts.connect, remaining(deadline))):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(idle, self._pacer), target.hostname, port, ssl=tls
+                    lambda: Connection(idle, self._pacer), target.hostname or "", port, ssl=tls
                 )
         except TimeoutError as error:
             raise UpstreamTimeout("The model provider could not be reached in time") from error

@@ -129,7 +129,7 @@ class OpenAIProvider:
 
 
 def refusal(name: str, status: int, details: Any, wait: float | None) -> ApiError:
-    """The error for an upstream's HTTP `status` (CONTRACT 2.2). Its message is passed on only for what the caller sent."""
+    """The error for an upstream's HTTP `status` (CONTRACT 2.2); its own words only for what the caller sent."""
     if status in (400, 422):
         fields = details if isinstance(details, dict) else {"message": details}
         message, param, code = (fields.get(key) for key in ("message", "param", "code"))

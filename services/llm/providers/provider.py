@@ -1,8 +1,8 @@
 """What the engine asks of a model provider.
 
-OpenAI's JSON is the language of the house: requests go in as parsed OpenAI bodies, answers come out as OpenAI objects,
-and stream events as the bytes of one OpenAI chunk each. An adapter for an OpenAI-compatible upstream is therefore almost
-nothing, and one for a foreign API translates at its own door.
+OpenAI's JSON is the language of the house: requests go in as parsed OpenAI bodies, answers come out as OpenAI
+objects, and stream events as the bytes of one OpenAI chunk each. An adapter for an OpenAI-compatible upstream is
+therefore almost nothing, and one for a foreign API translates at its own door.
 """
 
 from __future__ import annotations

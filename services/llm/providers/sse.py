@@ -12,7 +12,7 @@ class Events:
         self.rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the payload of each event that `data` completes. Raises ValueError when one grows beyond all reason."""
+        """The payload of each event that `data` completes. Raises ValueError when one grows beyond all reason."""
         text = self.rest + data if self.rest else data
         held = b""
         if b"\r" in text:
