@@ -157,7 +157,7 @@ async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Databas
             for _ in range(min_size):
                 await held.enter_async_context(database.connection())
     except Unavailable:
-        log.warning("database_unreachable at start; every query tries again")
+        log.warning("database_unreachable", extra={"remedy": "every query tries again"})
     return database
 
 

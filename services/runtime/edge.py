@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import math
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -140,19 +142,22 @@ async def admin(run_dir: Path, path: str, *, method: str = "GET") -> tuple[int, 
 
     `/stats/prometheus` are the metrics; POST `/drain_listeners?graceful&skip_exit` makes clients go elsewhere.
     """
+    return await asyncio.to_thread(_ask, str(run_dir / ADMIN_SOCKET), method, path)
+
+
+def _ask(address: str, method: str, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("envoy", timeout=5)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
     try:
-        reader, writer = await asyncio.open_unix_connection(run_dir / ADMIN_SOCKET)
-    except OSError:
-        return 0, b""
-    try:
-        writer.write(f"{method} {path} HTTP/1.0\r\nhost: admin\r\ncontent-length: 0\r\n\r\n".encode())
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    except OSError:
+        connection.sock.connect(address)
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
         return 0, b""
     finally:
-        writer.close()
-    status = re.match(rb"HTTP/1\.\d (\d+)", head)
-    return (int(status[1]) if status else 0), body
+        connection.close()
 
 
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")

@@ -79,7 +79,7 @@ async def _apply(connection: Connection, migrations: list[Migration]) -> list[Mi
     missing = [each for each in migrations if (each.room, each.version) not in applied]
     for each in missing:
         await _apply_one(connection, each)
-        log.info("migration_applied file=%s", each)
+        log.info("migration_applied", extra={"file": str(each)})
     return missing
 
 

@@ -75,6 +75,12 @@ class EmbeddedPostgres:
     async def initialise(self) -> None:
         """Create the cluster with database `jan` if there is none, and make everything ready for `process()`.
         Raises `StartError` when the directory is unusable, being served already, or of another major version."""
+        try:
+            await self._prepare()
+        except OSError as error:
+            raise StartError(f"cannot prepare {self._cluster}: {error}") from error
+
+    async def _prepare(self) -> None:
         self._account = self._choose_account()
         self._programs = _programs(self.data_dir, self._account)
         if not self._cluster.exists():

@@ -2,6 +2,7 @@
 
 Every child asks the kernel for a signal when the supervisor dies (PR_SET_PDEATHSIG), so that even `kill -9` of the
 supervisor leaves no orphan. Children live in sessions of their own: a terminal's Ctrl-C reaches the supervisor alone.
+They inherit stdout; stderr passes through the supervisor, which keeps the end of it to say why a start failed.
 This module imports nothing heavy, because the supervisor stays resident for as long as the server runs.
 """
 
@@ -137,7 +138,7 @@ class Supervisor:
             self._stop_asked_at = now
             self._stopping.set()
         elif now - self._stop_asked_at > _ONE_KEYPRESS:
-            log.warning("stopping at once")
+            log.warning("stopping_at_once")
             self._hurry.set()
 
     async def _bring_up(self, started: Callable[[], None]) -> None:
@@ -285,7 +286,7 @@ class _Keeper:
             if not self.up.is_set() and failures >= self._attempts:
                 raise self._failed(f"ended {failures} times before it was ready ({how})")
             delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (failures - 1))
-            log.warning("process_ended name=%s how=%r restart_in=%.1fs", self._process.name, how, delay)
+            log.warning("process_ended", extra={"child": self._process.name, "how": how, "restart_in": delay})
             await asyncio.sleep(delay)
 
     async def stop(self, grace: float, *, hurry: asyncio.Event) -> None:
@@ -301,7 +302,7 @@ class _Keeper:
             await _first_of(child.exited.wait(), hurry.wait(), within=deadline - time.monotonic())
         for number in (self._process.kill_signal, signal.SIGKILL):
             if not child.exited.is_set():
-                log.warning("process_killed name=%s signal=%s", self._process.name, number.name)
+                log.warning("process_killed", extra={"child": self._process.name, "signal": number.name})
                 child.signal(number)
                 await _first_of(child.exited.wait(), within=10)
 
@@ -350,7 +351,7 @@ class _Keeper:
         try:
             await drain()
         except Exception:
-            log.exception("drain_failed name=%s", self._process.name)
+            log.exception("drain_failed", extra={"child": self._process.name})
 
 
 async def _first_of(*waits: Coroutine[Any, Any, object], within: float) -> None:

