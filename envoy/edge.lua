@@ -29,28 +29,37 @@ local PLAIN = {
 local INTERNAL = { "internal_error", "server_error", "Internal error." }
 local ENVELOPE = '{"error":{"type":"%s","code":"%s","message":"%s","param":%s,"request_id":"%s"}}'
 
--- Our envelope for a body of the transcoder; nil when there is nothing to improve. Texts in it stay JSON-escaped.
+-- The transcoder's words about a body or a parameter. Texts stay JSON-escaped.
+--   `tags[0]: invalid value "x" for type TYPE_BOOL`, `: invalid value Starting an object ... for type title`, `: Root
+--   element must be a message.`: JSON of the wrong types.   `Unexpected token.\n{"a"\n^`: no JSON.
+local function transcoder_fault(fault, is_body, request_id)
+  local param, problem = fault:match("^([%w_.%[%]]*): (.*)$")
+  local code, message = "invalid_json", "The body is not valid JSON: " .. fault:match("^[^\\]*")
+  if not problem and not is_body then code, message = "invalid_parameter", fault end
+  if problem then
+    local value, type = problem:match("^invalid value (.-) for type (.*)$")
+    local expected = type and type:match("^TYPE_(.*)$")
+    if param == "" then param = type end
+    code, message = "invalid_parameter", ("Parameter '%s' has a wrong type."):format(param or "")
+    if expected then message = ("Parameter '%s' has a wrong value: %s is not %s."):format(param, value, expected:lower()) end
+    if not param then message = "The body, or a parameter in it, has a wrong type: " .. problem end
+  end
+  param = problem and param and '"' .. param .. '"' or "null"
+  return ENVELOPE:format("invalid_request_error", code, message, param, request_id)
+end
+
+-- Status and our envelope for an error body that is not ours; only the status when it is.
 local function rewritten(text, status, request_id)
   if text:find('^{"code":%d') then
+    local message = text:match('"message":"(.*)","details":%[') or ""
+    if message:find("message larger than max", 1, true) then        -- gRPC's own limit, for bodies of unknown length
+      return "413", ENVELOPE:format("size_error", "max_size_exceeded", "The request body is too large.", "null", request_id)
+    end
     local kind = PLAIN[status] or INTERNAL
-    local message = kind[3] or text:match('"message":"(.*)","details":%[') or ""
-    return ENVELOPE:format(kind[1], kind[2], message, "null", request_id)
+    return status, ENVELOPE:format(kind[1], kind[2], kind[3] or message, "null", request_id)
   end
-  if status ~= "400" then return end
-  local param, value, type = text:match('([%w_.%[%]]+): invalid value (.-) for type ([%w_]+)')
-  if param then
-    local expected = type:match("^TYPE_(%w+)")
-    local message = ("Parameter '%s' has a wrong value"):format(param)
-    message = message .. (expected and (": %s is not %s."):format(value, expected:lower()) or ".")
-    return ENVELOPE:format("invalid_request_error", "invalid_parameter", message, '"' .. param .. '"', request_id)
-  end
-  if text:find("Root element must be a message", 1, true) then
-    return ENVELOPE:format("invalid_request_error", "invalid_parameter", "The body must be a JSON object.", "null", request_id)
-  end
-  local fault = text:match("is not valid JSON: (.-)\\")        -- without the excerpt that follows on the next lines
-  if fault then
-    return ENVELOPE:format("invalid_request_error", "invalid_json", "The body is not valid JSON: " .. fault, "null", request_id)
-  end
+  local fault = status == "400" and text:match('"message":"Transcoder: (.*)","param":null')
+  return status, fault and transcoder_fault(fault, text:find('"code":"invalid_json"', 1, true), request_id)
 end
 
 local function finish_error(handle, headers, status)
@@ -64,13 +73,15 @@ local function finish_error(handle, headers, status)
     if retry_after then headers:replace("retry-after", retry_after) end
   end
   status = wanted or status
+  local length = body and body:length() or 0
+  if length > 0 and not json then
+    status, json = rewritten(body:getBytes(0, length), status, headers:get("x-request-id") or "")
+  end
   headers:replace(":status", status)
   headers:remove("x-error-json")
   if status == "401" then headers:replace("www-authenticate", "Bearer") end
   if status == "503" and not headers:get("retry-after") then headers:replace("retry-after", "1") end
-  if not body or body:length() == 0 then return end
-  json = json or rewritten(body:getBytes(0, body:length()), status, headers:get("x-request-id") or "")
-  if json then
+  if length > 0 and json then
     headers:replace("content-type", "application/json")
     headers:replace("content-length", tostring(body:setBytes(json)))
   end

@@ -146,8 +146,10 @@ def sse(*payloads: Any, gate: Gate | None = None, newline: bytes = b"\n") -> Act
     for payload in payloads:
         if gate is not None:
             steps.append(gate)
-        raw = payload.data if isinstance(payload, Raw) else event(payload, newline=newline)
-        steps.append(payload if isinstance(payload, Word | Gate) else chunked(raw))
+        if isinstance(payload, Word | Gate):
+            steps.append(payload)
+        else:
+            steps.append(chunked(payload.data if isinstance(payload, Raw) else event(payload, newline=newline)))
     return [*steps, LAST_CHUNK]
 
 
@@ -273,6 +275,11 @@ class FakeUpstream:
         """Close every connection, also those that are kept alive between requests."""
         self._run(self._close_connections())
 
+    def stop_listening(self) -> None:
+        """Refuse new connections, as a server does that is down."""
+        self._loop.call_soon_threadsafe(self._server.close)
+        self._run(self._close_connections())
+
     def _act_for(self, request: Request) -> Act:
         with self._news:
             self.requests.append(request)
@@ -350,7 +357,10 @@ class _Connection(asyncio.Protocol):
         self.ended.set()
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.transport.abort()
 
     def on_url(self, url: bytes) -> None:
         self._path = url.decode()

@@ -22,7 +22,7 @@ from services.llm.providers.provider import Json, Provider, TextProvider
 from services.llm.request import check_chat, check_completion, forwarded
 from services.llm.routing import Endpoint, first_success
 from services.runtime import ids
-from services.runtime.errors import UpstreamFailed
+from services.runtime.errors import ApiError, UpstreamFailed
 from services.runtime.metrics import Metrics
 from services.runtime.pacing import Pacer
 
@@ -78,22 +78,13 @@ class Engine:
 
     async def _answer(self, body: Json, shape: Shape, deadline: float) -> Json:
         async def ask(endpoint: Endpoint) -> Json:
-            with endpoint.upstream.lease():
+            with endpoint.upstream.lease(deadline):
                 answer = await _whole(endpoint.upstream.provider, {**request, "model": endpoint.model}, shape, deadline)
-                if not answer.get("choices"):
-                    raise UpstreamFailed(f"Provider '{endpoint.upstream.name}' answered without choices")
-                return answer
+                return _mended(answer, body, shape, endpoint.upstream.name)
 
         request = forwarded(body)
         route = self._catalog.route(body["model"])
         answer = await first_success(route, ask, deadline=deadline)
-        answer["model"] = body["model"]
-        answer["object"] = shape.answer
-        answer.setdefault("created", int(time.time()))
-        if not answer.get("id"):
-            answer["id"] = ids.new_id(shape.prefix)
-        if not answer.get("usage"):
-            answer["usage"] = usage.estimated_usage(_prompt_tokens(body), _text_of(answer))
         self._count(answer["model"], answer["usage"])
         return answer
 
@@ -102,10 +93,7 @@ class Engine:
             assembly = Assembly(body, shape, endpoint.upstream.name)
             stream = _attempt(endpoint, {**request, "model": endpoint.model}, assembly, deadline)
             try:
-                async for chunks in stream:
-                    if chunks:
-                        return assembly, chunks, stream
-                raise UpstreamFailed(f"Provider '{endpoint.upstream.name}' sent an empty stream")
+                return assembly, await _first(stream), stream
             except BaseException:
                 await stream.aclose()
                 raise
@@ -114,14 +102,17 @@ class Engine:
         route = self._catalog.route(body["model"])
         with self._pacer.stream():
             assembly, first, rest = await first_success(route, begin, deadline=deadline)
-            async with aclosing(rest):
-                yield first
-                async for chunks in rest:
-                    yield chunks
-        self._count(body["model"], assembly.spent())
+            try:
+                async with aclosing(rest):
+                    yield first
+                    async for chunks in rest:
+                        yield chunks
+            finally:  # what was generated has been spent, also when the client left
+                self._count(body["model"], assembly.spent())
 
     def _count(self, model: str, spent: Json) -> None:
-        self._metrics.tokens(model, spent.get("prompt_tokens") or 0, spent.get("completion_tokens") or 0)
+        prompt, completion = (spent.get(name) for name in ("prompt_tokens", "completion_tokens"))
+        self._metrics.tokens(model, _tokens(prompt), _tokens(completion))
 
 
 async def _whole(provider: Provider, body: Json, shape: Shape, deadline: float) -> Json:
@@ -132,18 +123,54 @@ async def _whole(provider: Provider, body: Json, shape: Shape, deadline: float) 
     return from_chat(await provider.chat(to_chat(body), deadline=deadline))
 
 
+def _mended(answer: Json, body: Json, shape: Shape, upstream: str) -> Json:
+    """An upstream's whole answer with all that CONTRACT 4.2 promises. Raises `UpstreamFailed` when it is none."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UpstreamFailed(f"Provider '{upstream}' answered without choices")
+    answer["model"] = body["model"]
+    answer["object"] = shape.answer
+    answer.setdefault("created", int(time.time()))
+    if not answer.get("id"):
+        answer["id"] = ids.new_id(shape.prefix)
+    if not answer.get("usage") or not isinstance(answer["usage"], dict):
+        try:
+            answer["usage"] = usage.estimated_usage(_prompt_tokens(body), usage.answer_text(answer))
+        except (AttributeError, TypeError) as error:
+            raise UpstreamFailed(f"Provider '{upstream}' sent an answer of another shape than OpenAI's") from error
+    return answer
+
+
 async def _attempt(
     endpoint: Endpoint, request: Json, assembly: Assembly, deadline: float
 ) -> AsyncGenerator[list[Chunk], None]:
     """One try at one endpoint. The lease lasts as long as the stream, so that a late break counts against it."""
-    with endpoint.upstream.lease():
-        async with aclosing(_batches(endpoint.upstream.provider, request, assembly.shape, deadline)) as batches:
-            async for batch in batches:
-                chunks = assembly.take(batch)
-                if chunks or not batch:
-                    yield chunks
+    begun, failure = False, None
+    with endpoint.upstream.lease(deadline):
+        try:
+            async with aclosing(_batches(endpoint.upstream.provider, request, assembly.shape, deadline)) as batches:
+                async for batch in batches:
+                    chunks, failure = assembly.take(batch)
+                    if failure is not None and not begun:
+                        raise failure  # nothing has gone out yet: another try may succeed
+                    if chunks or not batch:
+                        yield chunks
+                        begun = begun or bool(chunks)
+                    if failure is not None:
+                        raise failure
+        except ApiError as error:
+            # A connection that breaks after the end of the answer took nothing from it.
+            if error is failure or not assembly.complete:
+                raise
         if chunks := assembly.finish():
             yield chunks
+
+
+async def _first(stream: AsyncGenerator[list[Chunk], None]) -> list[Chunk]:
+    async for chunks in stream:
+        if chunks:
+            return chunks
+    raise AssertionError("a stream without chunks is not complete")
 
 
 def _batches(provider: Provider, body: Json, shape: Shape, deadline: float) -> AsyncGenerator[list[bytes], None]:
@@ -176,25 +203,27 @@ class Assembly:
         self._open: set[int] = set()
         self._finished: set[int] = set()
 
-    def take(self, batch: list[bytes]) -> list[Chunk]:
-        """Chunks for the client. Raises `UpstreamFailed` for an event that is an error or no chunk at all."""
+    def take(self, batch: list[bytes]) -> tuple[list[Chunk], ApiError | None]:
+        """Chunks for the client, and the failure that stands behind them: what came before it still counts."""
         chunks: list[Chunk] = []
         for payload in batch:
             try:
-                data = orjson.loads(payload)
-            except orjson.JSONDecodeError as error:
-                raise UpstreamFailed(f"Provider '{self._upstream}' sent an event that is not JSON") from error
-            if not isinstance(data, dict):
-                raise UpstreamFailed(f"Provider '{self._upstream}' sent an event that is not an object")
-            if data.get("error"):
-                raise embedded_error(self._upstream, data["error"])
-            chunk = self._chunk(payload, data)
+                chunk = self._chunk(payload, self._parsed(payload))
+            except ApiError as error:
+                return chunks, error
             if chunk is not None:
                 chunks.append(chunk)
-        return chunks
+        return chunks, None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every choice asked for has its `finish_reason`."""
+        return len(self._finished) >= (self._body.get("n") or 1) and not self._open - self._finished
 
     def finish(self) -> list[Chunk]:
         """What comes after the last chunk. Raises `UpstreamFailed` when the answer was cut off before its end."""
+        if not self._id:
+            raise UpstreamFailed(f"Provider '{self._upstream}' sent an empty stream")
         if not self._finished or self._open - self._finished:
             raise UpstreamFailed(f"Provider '{self._upstream}' ended the stream before the answer was complete")
         if not self._usage_wanted:
@@ -215,14 +244,28 @@ class Assembly:
             self._usage = usage.estimated_usage(_prompt_tokens(self._body), "".join(self._text))
         return self._usage
 
+    def _parsed(self, payload: bytes) -> Json:
+        try:
+            data = orjson.loads(payload)
+        except orjson.JSONDecodeError as error:
+            raise UpstreamFailed(f"Provider '{self._upstream}' sent an event that is not JSON") from error
+        if not isinstance(data, dict):
+            raise UpstreamFailed(f"Provider '{self._upstream}' sent an event that is not an object")
+        if data.get("error"):
+            raise embedded_error(self._upstream, data["error"])
+        return data
+
     def _chunk(self, payload: bytes, data: Json) -> Chunk | None:
         choices = data.get("choices")
-        if data.get("usage"):
+        if data.get("usage") and isinstance(data["usage"], dict):
             self._usage = data["usage"]
             if not choices:
                 return None  # the usage chunk, which `finish` sends when it is wanted
-        for choice in choices or ():
-            self._note(choice)
+        try:
+            for choice in choices or ():
+                self._note(choice)
+        except (AttributeError, TypeError) as error:
+            raise UpstreamFailed(f"Provider '{self._upstream}' sent a chunk of another shape than OpenAI's") from error
         if not self._id:
             self._id = data.get("id") or ids.new_id(self.shape.prefix)
             self._created = data.get("created") or int(time.time())
@@ -241,16 +284,19 @@ class Assembly:
         if self._usage is None:
             said = choice.get("delta") or choice
             text = said.get("content") or said.get("text") or said.get("reasoning_content")
-            if text:
+            if isinstance(text, str):
                 self._text.append(text)
-
-
-def _text_of(answer: Json) -> str:
-    said = [choice.get("message") or choice for choice in answer["choices"]]
-    return "".join(each.get("content") or each.get("text") or "" for each in said)
+            for call in said.get("tool_calls") or ():
+                function = call.get("function") or {}
+                self._text += (function.get("name") or "", function.get("arguments") or "")
 
 
 def _prompt_tokens(body: Json) -> int:
     if "messages" in body:
-        return usage.estimate_prompt(body["messages"])
+        return usage.estimate_prompt(body["messages"], tools=body.get("tools"))
     return usage.estimate_tokens(str(body.get("prompt", "")))
+
+
+def _tokens(count: object) -> int:
+    """An upstream's number for the metrics, or 0 when it is none."""
+    return count if isinstance(count, int) and count > 0 else 0

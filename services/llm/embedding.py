@@ -20,7 +20,7 @@ class EmbeddingEngine:
         check_embeddings(body)
 
         async def ask(endpoint: Endpoint) -> Json:
-            with endpoint.upstream.lease():
+            with endpoint.upstream.lease(deadline):
                 answer = await endpoint.upstream.provider.embed({**body, "model": endpoint.model}, deadline=deadline)
                 if not isinstance(answer.get("data"), list):
                     raise UpstreamFailed(f"Provider '{endpoint.upstream.name}' answered without vectors")

@@ -21,6 +21,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 ATTEMPTS = 3
 BACK_OFF = 0.2
 LONGEST_WAIT = 2.0
+AT_ONCE = 0.01  # timers may ring that much too early
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -42,9 +43,10 @@ class Breaker:
     def succeeded(self) -> None:
         self.failures, self.pause = 0, SHORTEST_PAUSE
 
-    def failed(self) -> None:
+    def failed(self, *, probing: bool) -> None:
+        """`probing`: it was the one request after a pause. Those that were under way when it opened say nothing new."""
         self.failures += 1
-        if self.failures >= FAILURES_TO_OPEN:
+        if probing or self.failures == FAILURES_TO_OPEN:
             self.open_until = self.clock() + self.pause
             self.pause = min(LONGEST_PAUSE, self.pause * 2)
 
@@ -61,22 +63,26 @@ class Upstream:
     active: int = 0
 
     @property
-    def free(self) -> bool:
-        return not self.max_concurrency or self.active < self.max_concurrency
+    def usable(self) -> bool:
+        """Whether a request may be sent now."""
+        return self.breaker.closed and (not self.max_concurrency or self.active < self.max_concurrency)
 
     @contextmanager
-    def lease(self) -> Iterator[None]:
+    def lease(self, deadline: float) -> Iterator[None]:
         """Take one place for the time of a request, and learn from how it ends."""
-        if not self.breaker.closed:
-            raise AssertionError("a lease on an open breaker")
+        if not self.usable:
+            raise AssertionError("a lease on an upstream that is not usable")
         self.active += 1
-        if self.breaker.failures >= FAILURES_TO_OPEN:  # half open: others stay away until this one is through
+        probing = self.breaker.failures >= FAILURES_TO_OPEN
+        if probing:  # half open: others stay away until this one is through
             self.breaker.open_until = self.breaker.clock() + self.breaker.pause
         try:
             yield
         except ApiError as error:
-            if isinstance(error, UpstreamFailed | UpstreamTimeout | Unavailable):
-                self.breaker.failed()
+            if isinstance(error, UpstreamTimeout) and self.breaker.clock() > deadline - AT_ONCE:
+                pass  # the caller had no more time, which says nothing about the upstream
+            elif isinstance(error, UpstreamFailed | UpstreamTimeout | Unavailable):
+                self.breaker.failed(probing=probing)
             else:
                 self.breaker.succeeded()
             raise
@@ -104,7 +110,7 @@ class Route:
 
     def candidates(self) -> list[Endpoint]:
         """Endpoints that may be asked now, the one to ask first in front."""
-        usable = [each for each in self.endpoints if each.upstream.breaker.closed and each.upstream.free]
+        usable = [each for each in self.endpoints if each.upstream.usable]
         if len(usable) < 2:
             return usable
         # Efraimidis-Spirakis: sorting by u^(1/w) draws without replacement by weight.
@@ -124,7 +130,11 @@ async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], 
     attempts = 0
     while True:
         candidates = route.candidates()
-        for endpoint in candidates[: ATTEMPTS - attempts]:
+        for endpoint in candidates:
+            if attempts == ATTEMPTS:
+                break
+            if not endpoint.upstream.usable:  # filled up or failed while another was asked
+                continue
             attempts += 1
             try:
                 return await call(endpoint)

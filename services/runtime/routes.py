@@ -12,7 +12,10 @@ from itertools import groupby
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet, MethodDescriptorProto
+from google.rpc import error_details_pb2
 from jan.common.v1 import access_pb2
+
+from services.runtime.policy import marks
 
 GRPC = "GRPC"
 """The verb of an operation that is called as native gRPC or gRPC-Web."""
@@ -24,7 +27,7 @@ class AmbiguousRoute(Exception):
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to call one rpc: a verb and a path template behind a prefix, or `GRPC` and `/Method` behind its service."""
+    """One way to call one rpc: a verb and a path template behind a prefix, or `GRPC`, `/Method` behind its service."""
 
     verb: str
     path: str
@@ -59,8 +62,9 @@ def operations(files: Mapping[str, Sequence[FileDescriptor]]) -> list[Operation]
 
 def _of_service(service: ServiceDescriptor, cluster: str) -> Iterator[Operation]:
     generation = any(method.server_streaming for method in service.methods)
+    access = marks([service])
     for method in service.methods:
-        public = method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
+        public = access[f"/{service.full_name}/{method.name}"] == access_pb2.ACCESS_PUBLIC
         yield Operation(GRPC, f"/{method.name}", cluster, public, generation, prefix=f"/{service.full_name}")
         for verb, path in bindings(method):
             yield Operation(verb, path, cluster, public, generation)
@@ -147,10 +151,11 @@ def _refuse_shadows(table: Iterable[Operation]) -> None:
 def descriptor_set(files: Iterable[FileDescriptor], prefixes: Sequence[str]) -> FileDescriptorSet:
     """`files` and all they import, every http rule repeated behind each prefix: what Envoy's transcoder reads.
 
-    Envoy cannot rewrite a path before it transcodes, so aliases are bindings.
+    Envoy cannot rewrite a path before it transcodes, so aliases are bindings. It gives an error no body when it does
+    not know the types of its details.
     """
     everything: dict[str, FileDescriptor] = {}
-    for file in files:
+    for file in (*files, error_details_pb2.DESCRIPTOR):
         _collect(file, everything)
     result = FileDescriptorSet()
     for file in everything.values():

@@ -25,10 +25,11 @@ from jan.common.v1 import access_pb2, status_pb2, status_pb2_grpc
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, completions_pb2, models_pb2, models_pb2_grpc
 
 from services.runtime import errors
+from services.runtime.statuses import trailers
 
 ISSUER, AUDIENCE = "https://jan.test", "jan-test"
 SERVICES = ("jan.auth.v1.AuthService", "jan.llm.v1.ChatService", "jan.llm.v1.ModelService", "edge_test.NoteService")
-UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+OPTIONS = (("grpc.max_receive_message_length", 33 * 1024 * 1024), ("grpc.max_send_message_length", -1))
 
 
 def _notes() -> Any:
@@ -105,32 +106,29 @@ def _received(context: grpc.aio.ServicerContext[Any, Any]) -> str:
 async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: errors.ApiError) -> None:
     """What the interceptor of the rooms does with an error."""
     request_id = dict(context.invocation_metadata()).get("x-request-id", "")
-    trailers = [("x-http-status", str(error.kind.http)), ("x-error-json", json.dumps(error.envelope(request_id)))]
-    if error.retry_after is not None:
-        trailers.append(("retry-after", str(error.retry_after)))
-    await context.abort(error.kind.grpc, error.message, trailing_metadata=tuple(trailers))
+    await context.abort(error.kind.grpc, error.message, trailers(error, request_id))
 
 
 class Auth(auth_pb2_grpc.AuthServiceServicer):
-    async def GuestLogin(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GuestLogin(self, request: Any, context: Any) -> Any:
         await context.send_initial_metadata((("x-http-status", "201"),))
         return auth_pb2.GuestLoginResponse(username=_received(context))
 
-    async def GetMe(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GetMe(self, request: Any, context: Any) -> Any:
         return auth_pb2.GetMeResponse(data=auth_pb2.User(username=_received(context)))
 
 
 class Chat(chat_pb2_grpc.ChatServiceServicer):
-    async def CreateChatCompletionHttp(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - gRPC's
+    async def CreateChatCompletionHttp(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Does what the JSON body says; answers what it received otherwise."""
         try:
             script = json.loads(request.data or b"{}")
         except ValueError:
             script = {}
         if name := script.get("fail"):
-            await _fail(context, getattr(errors, name)(**script.get("with", {"message": f"It is {name}: \u00e9 \"x\""})))
+            await _fail(context, getattr(errors, name)(**script.get("with", {"message": f'It is {name}: \u00e9 "x"'})))
         if code := script.get("bare"):
-            await context.abort(grpc.StatusCode[code], script.get("message", "some \"detail\""))
+            await context.abort(grpc.StatusCode[code], script.get("message", 'some "detail"'))
         if script.get("raise"):
             raise RuntimeError("secret detail")
         if script.get("die"):
@@ -153,34 +151,34 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
         answer = {"received": json.loads(_received(context)), "size": len(request.data)}
         yield httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(answer).encode())
 
-    async def CreateChatCompletion(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def CreateChatCompletion(self, request: Any, context: Any) -> Any:
         if request.model == "missing":
             await _fail(context, errors.NotFound("No model 'missing'", code="model_not_found", param="model"))
         return chat_pb2.ChatCompletion(id=_received(context))
 
-    async def StreamChatCompletion(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - gRPC's name
+    async def StreamChatCompletion(self, request: Any, context: Any) -> AsyncIterator[Any]:
         for number in range(3):
             yield chat_pb2.ChatCompletionChunk(id=str(number))
 
-    async def CreateCompletion(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def CreateCompletion(self, request: Any, context: Any) -> Any:
         return completions_pb2.Completion(id=_received(context))
 
 
 class Models(models_pb2_grpc.ModelServiceServicer):
-    async def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def ListModels(self, request: Any, context: Any) -> Any:
         return models_pb2.ListModelsResponse(object="list", data=[models_pb2.Model(owned_by=_received(context))])
 
-    async def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GetModel(self, request: Any, context: Any) -> Any:
         if request.id == "missing":
             await _fail(context, errors.NotFound("No model 'missing'", code="model_not_found"))
         return models_pb2.Model(id=request.id, object="model", owned_by=_received(context))
 
 
 class Status(status_pb2_grpc.StatusServiceServicer):
-    async def GetReadiness(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GetReadiness(self, request: Any, context: Any) -> Any:
         return status_pb2.GetReadinessResponse(status="ready")
 
-    async def GetVersion(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
+    async def GetVersion(self, request: Any, context: Any) -> Any:
         return status_pb2.GetVersionResponse(data=status_pb2.Version(version=_received(context)))
 
 
@@ -207,7 +205,7 @@ def _note_service() -> grpc.GenericRpcHandler:
 
 async def serve(socket: str) -> grpc.aio.Server:
     """All services on one unix socket, with health and reflection, as a worker of ours has them."""
-    server = grpc.aio.server(options=UNLIMITED)
+    server = grpc.aio.server(options=OPTIONS)
     auth_pb2_grpc.add_AuthServiceServicer_to_server(Auth(), server)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(Chat(), server)
     models_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)

@@ -106,6 +106,8 @@ class Response:
         """End the exchange. A body that is not through ends the connection: that is how an upstream learns of it."""
         self._timer.cancel()
         if self.complete:
+            if self._buffered > LARGEST_BUFFER:  # a body that nobody took has stopped the connection
+                self._connection.resume()
             return
         if self._drain and self._error is None:
             self._timer = self._loop.call_later(DRAIN_SECONDS, self._connection.abort)
@@ -114,6 +116,7 @@ class Response:
 
     def on_head(self, status: int, headers: dict[str, str]) -> None:
         self.status, self.headers = status, headers
+        self._last_byte = self._loop.time()
         self._wake_now()
 
     def on_data(self, data: bytes) -> None:
@@ -164,11 +167,14 @@ class Response:
         return self._timeouts.idle if self.status else self._timeouts.first_byte
 
     def _next_check(self) -> float:
-        return min(self._deadline, self._last_byte + self._limit(), self._loop.time() + SILENCE)
+        soon = self._loop.time() + min(SILENCE, self._timeouts.idle)
+        return min(self._deadline, self._last_byte + self._limit(), soon)
 
     def _check_time(self) -> None:
         """The one timer of an exchange looks how old the last byte is, so that bytes need not touch any timer."""
         now = self._loop.time()
+        if self._buffered > LARGEST_BUFFER:  # it is our reader who is slow
+            self._last_byte = now
         if now >= self._deadline:
             self._give_up("The model provider did not finish in time")
         elif now >= self._last_byte + self._limit():
@@ -195,10 +201,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._response: Response | None = None
         self._reused = False
-        self._parser: httptools.HttpResponseParser
-        self._headers: dict[str, str]
-        self._until_close: bool
-        self._new_message()
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+        self._until_close = False
 
     def start(self, request: bytes, timeouts: Timeouts, deadline: float) -> Response:
         """Send a request and return its exchange."""
@@ -231,7 +236,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(UpstreamFailed("The model provider's answer is not HTTP"), error)
             self.abort()
 
@@ -250,6 +255,12 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamFailed("The model provider broke off the connection"), exc)
 
     # httptools
+
+    def on_message_begin(self) -> None:
+        if self._response is None:  # an answer that nobody asked for, in the packet of one that somebody did
+            self.abort()
+        self._headers = {}
+        self._until_close = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -270,9 +281,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         response, keep = self._response, self._parser.should_keep_alive()
-        interim = self._parser.get_status_code() < 200
-        self._new_message()
-        if interim or response is None:
+        if response is None or self._parser.get_status_code() < 200:
             return
         self._response = None
         response.on_complete()
@@ -281,11 +290,6 @@ class Connection(asyncio.Protocol):
             self._idle.append(self)
         else:
             self._transport.close()
-
-    def _new_message(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers = {}
-        self._until_close = False
 
     def _fail(self, error: ApiError, cause: BaseException | None) -> None:
         error.__cause__ = cause
@@ -395,7 +399,6 @@ def _render(method: str, target: SplitResult, headers: Mapping[str, str], body: 
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if method == "POST":
         lines.append(f"content-length: {len(body)}")
-    head = "\r\n".join(lines)
-    if "\n" in head.replace("\r\n", ""):
+    if any("\r" in line or "\n" in line for line in lines):
         raise UpstreamFailed("The model provider's URL or headers contain a line break")
-    return head.encode("latin-1", "replace") + b"\r\n\r\n" + body
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from services.runtime.errors import (
 LARGEST_ERROR = 64 * 1024
 LONGEST_MESSAGE = 1000
 DONE = b"[DONE]"
+_NUMBER = re.compile(r"\d{1,9}(\.\d+)?")
 
 
 class OpenAIProvider:
@@ -97,7 +99,7 @@ class OpenAIProvider:
         async with self._client.post(url, self._headers, content, deadline=deadline) as response:
             if response.status != 200:
                 raise await self._refusal(response)
-            if "event-stream" not in response.headers.get("content-type", "event-stream"):
+            if "event-stream" not in response.headers.get("content-type", "event-stream").lower():
                 await self._object(response)
                 raise UpstreamFailed(f"Provider '{self._name}' answered a streamed request without a stream")
             events = Events()
@@ -165,16 +167,15 @@ def embedded_error(name: str, details: Any) -> ApiError:
 def retry_after(headers: dict[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (RFC 9110, 10.2.3: a number or a date)."""
     milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    if _NUMBER.fullmatch(milliseconds):
+        return float(milliseconds) / 1000
+    if _NUMBER.fullmatch(value):
+        return float(value)
     try:
-        if milliseconds:
-            return max(0.0, float(milliseconds) / 1000)
-        return max(0.0, float(value)) if value else None
+        until = parsedate_to_datetime(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
         return None
+    return max(0.0, until.timestamp() - time.time())
 
 
 def _text(value: Any) -> str:

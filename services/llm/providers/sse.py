@@ -18,7 +18,7 @@ class Events:
         """The payload of each event that `data` completes. Raises ValueError when one grows beyond all reason."""
         text = self._lines(data)
         if self._parts:
-            if b"\n\n" not in self._parts[-1][-1:] + text:  # the event goes on: what is known of it need not be searched
+            if b"\n\n" not in self._parts[-1][-1:] + text:  # the event goes on
                 self._keep(text)
                 return []
             text = b"".join((*self._parts, text))

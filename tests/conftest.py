@@ -1,0 +1,24 @@
+"""What holds for every level: no test hangs."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+PATIENCE = 60
+
+
+@pytest.fixture(autouse=True)
+def _no_test_hangs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after a minute, async or not; `@pytest.mark.patience(seconds)` gives it another limit."""
+    marker = request.node.get_closest_marker("patience")
+    seconds = marker.args[0] if marker else PATIENCE
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

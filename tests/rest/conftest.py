@@ -1,0 +1,112 @@
+"""One whole server for the session, a scripted upstream behind it, and its log beside every failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import yaml
+
+from tests.fake_upstream import FakeUpstream
+from tests.rest.server import JanServer
+
+FRAGILE = 40
+_numbers = count()
+
+
+def providers(*entries: dict[str, Any], aliases: dict[str, str] | None = None) -> str:
+    """A providers file."""
+    return yaml.safe_dump({"providers": {"default": list(entries)}, "aliases": aliases or {}})
+
+
+@pytest.fixture(scope="session")
+def _upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(_upstream: FakeUpstream) -> FakeUpstream:
+    """The model provider that `server` asks, without memory of earlier tests."""
+    _upstream.forget()
+    return _upstream
+
+
+@pytest.fixture(scope="session")
+def server(_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JanServer]:
+    """A server with the models `fake`, `org/team/fake` (alias `nickname`), `impatient` and those of `fragile_model`."""
+    folder = tmp_path_factory.mktemp("server")
+    entries = [
+        {
+            "name": "fake",
+            "type": "openai",
+            "url": _upstream.url,
+            "api_key": "sk-upstream-secret",
+            "models": ["fake", {"id": "org/team/fake", "upstream_id": "fake-of-team"}],
+        },
+        {
+            "name": "impatient",
+            "url": _upstream.url,
+            "models": ["impatient"],
+            "timeouts": {"first_byte": 0.3, "idle": 0.3},
+        },
+        *({"name": f"fragile-{n}", "url": _upstream.url, "models": [f"fragile-{n}"]} for n in range(FRAGILE)),
+    ]
+    (folder / "providers.yml").write_text(providers(*entries, aliases={"nickname": "fake"}))
+    running = JanServer(folder)
+    running.start()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def fragile_model() -> str:
+    """A model whose provider no other test makes fail, so that no circuit breaker remembers anything."""
+    return f"fragile-{next(_numbers)}"
+
+
+@pytest.fixture
+def token(server: JanServer) -> str:
+    """The access token of a guest of the test's own."""
+    return server.token()
+
+
+@pytest.fixture
+def http(server: JanServer, token: str) -> Iterator[httpx.Client]:
+    """Plain HTTP to the gateway as a guest."""
+    with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def client(server: JanServer, token: str) -> Iterator[openai.OpenAI]:
+    """OpenAI's SDK, which repeats nothing by itself here."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0, timeout=20) as client:
+        yield client
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the end of the log of every server that a failed test used beside the failure."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, value in item.funcargs.items():
+            if isinstance(value, JanServer):
+                report.sections.append((f"log of {name}", _end(value.errors)))
+                report.sections.append((f"standard output of {name}", _end(value.out)))
+    return report
+
+
+def _end(text: str) -> str:
+    return text[-10000:]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a server of the test's own keeps its things."""
+    return tmp_path

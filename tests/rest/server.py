@@ -1,0 +1,206 @@
+"""The whole server as a test meets it: `jan-server up` as a child process, on ports and in a directory of its own.
+
+    server = JanServer(tmp_path, WORKERS="2")
+    server.start()                       # returns when /readyz says so
+    os.kill(server.children()["worker-0"], signal.SIGKILL)
+    server.stop()                        # Ctrl-C; the exit status
+
+Its settings are the ones given and nothing else: what the environment of the tests holds does not reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+COMMAND = Path(sys.executable).with_name("jan-server")
+PATIENCE = 30.0
+_PORTS = range(15000, 32000)  # below those that the kernel hands out for outgoing connections
+
+
+class JanServer:
+    """One server. It may be started again after it has ended, on the same data and the same ports."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        gateway, direct, metrics = free_ports(3)
+        self.port, self.llm_port, self.metrics_port = gateway, direct, metrics
+        self.data_dir = folder / "data"
+        self.settings = {
+            "DATA_DIR": str(self.data_dir),
+            "GATEWAY_PORT": str(gateway),
+            "LLM_API_PORT": str(direct),
+            "METRICS_PORT": str(metrics),
+            "JAN_PROVIDER_CONFIGS_FILE": str(folder / "providers.yml"),
+            "JAN_DEFAULT_NODE_SETUP": "false",
+            "SHUTDOWN_TIMEOUT": "5s",
+            "WORKERS": "1",
+            **settings,
+        }
+        self._folder = folder
+        self._stdout, self._stderr = folder / "stdout", folder / "stderr"
+        self._stdout.touch()
+        self._stderr.touch()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def target(self) -> str:
+        """The gateway, for gRPC."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def out(self) -> str:
+        """All that it has written to standard output: the banner and the access log."""
+        return self._stdout.read_text(errors="replace")
+
+    @property
+    def errors(self) -> str:
+        """All that it has written to standard error: everybody's log."""
+        return self._stderr.read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.launch()
+        eventually(lambda: self.is_ready() or self._ended())
+        assert not self._ended(), f"jan-server ended: {self.errors}"
+
+    def launch(self) -> None:
+        """Start it and do not wait."""
+        environ = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+        with self._stdout.open("ab") as out, self._stderr.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [COMMAND, "up"],
+                env=environ | self.settings,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """Its exit status, when it has ended by itself."""
+        return self._process.wait(patience)
+
+    def stop(self) -> int:
+        """Press Ctrl-C and return the exit status."""
+        if not self._ended():
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self.wait()
+        finally:
+            self._process.kill()  # whose children end with it
+
+    def is_ready(self, path: str = "/readyz") -> bool:
+        with suppress(httpx.TransportError):
+            return httpx.get(self.url + path).status_code == 200
+        return False
+
+    def token(self) -> str:
+        """The access token of a new guest."""
+        return str(self.login()["access_token"])
+
+    def login(self) -> dict[str, Any]:
+        answer = httpx.post(f"{self.url}/auth/guest-login")
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def access_log(self) -> list[dict[str, Any]]:
+        """The lines about requests, as far as the gateway has written them."""
+        lines = [line for line in self.out.splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["logger"] == "access"]
+
+    def children(self) -> dict[str, int]:
+        """The living processes that the supervisor runs: postgres, auth, worker-0..., gateway, and their numbers."""
+        return {name: pid for pid in _children_of(self.pid) if (name := _name_of(pid))}
+
+    def tree(self) -> list[int]:
+        """Every process of this server."""
+        return [self.pid, *_descendants_of(self.pid)]
+
+    def _ended(self) -> bool:
+        return self._process.poll() is not None
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on."""
+    found: list[int] = []
+    for port in random.sample(_PORTS, 500):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
+
+
+def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
+    """What `condition` returns as soon as that is true: for what no event tells, such as a line in another's log."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not so after {within} s"
+        select.select([], [], [], 0.02)
+    return value
+
+
+def wait_for_end(pids: Iterable[int], within: float = PATIENCE) -> None:
+    """Wait until all these processes have ended."""
+    deadline = time.monotonic() + within
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            ended, _, _ = select.select([descriptor], [], [], left)
+            assert ended, f"process {pid} ({_command_of(pid)}) still runs after {within} s"
+        finally:
+            os.close(descriptor)
+
+
+def _children_of(pid: int) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[1]) == pid and fields[0] != "Z":
+                    yield int(entry.name)
+
+
+def _descendants_of(pid: int) -> Iterator[int]:
+    for child in _children_of(pid):
+        yield child
+        yield from _descendants_of(child)
+
+
+def _command_of(pid: int) -> list[str]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return []
+
+
+def _name_of(pid: int) -> str:
+    command = _command_of(pid)
+    if "--listen" in command:
+        return Path(command[command.index("--listen") + 1]).stem
+    return {"postgres": "postgres", "envoy": "gateway"}.get(Path(command[0]).name if command else "", "")

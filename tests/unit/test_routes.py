@@ -1,0 +1,214 @@
+"""The gateway's routes, made from descriptors, and the template that they are put into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from jan.auth.v1 import auth_pb2
+from jan.common.v1 import status_pb2
+from jan.llm.v1 import chat_pb2, models_pb2
+
+from services.runtime import edge
+from services.runtime.config import ConfigError, Settings
+from services.runtime.routes import (
+    GRPC,
+    AmbiguousRoute,
+    Operation,
+    Route,
+    aliases,
+    descriptor_set,
+    operations,
+    pattern,
+    routes,
+)
+from services.runtime.template import fill
+
+FILES = {
+    "auth": (auth_pb2.DESCRIPTOR,),
+    "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
+}
+ENDPOINTS = {"auth": ["unix:/run/a.sock"], "worker": ["unix:/run/w0.sock", "unix:/run/w1.sock"]}
+
+
+def chosen(table: list[Route], verb: str, path: str) -> Route | None:
+    """The route Envoy takes: the first that matches."""
+    matching = (each for each in table if each.verb == verb and (each.path == path or re.fullmatch(each.regex, path)))
+    return next(matching, None)
+
+
+def operation(verb: str, path: str, *, public: bool = False, cluster: str = "worker", prefix: str = "") -> Operation:
+    return Operation(verb, path, cluster, public, generation=False, prefix=prefix)
+
+
+def test_every_method_is_reachable_as_grpc_and_by_its_http_rules() -> None:
+    table = operations(FILES)
+    assert Operation("POST", "/auth/guest-login", "auth", True, False) in table
+    assert Operation("GET", "/v1/users/me", "auth", False, False) in table
+    assert Operation("POST", "/v1/chat/completions", "worker", False, True) in table
+    assert Operation(GRPC, "/GetJwks", "auth", True, False, prefix="/jan.auth.v1.AuthService") in table
+    methods = [m for files in FILES.values() for f in files for s in f.services_by_name.values() for m in s.methods]
+    assert len([each for each in table if each.verb == GRPC]) == len(methods)
+
+
+@pytest.mark.parametrize(
+    ("template", "matches", "others"),
+    [
+        ("/v1/models", ["/v1/models"], ["/v1/models/", "/v1/model", "/v1/modelsx", "/x/v1/models"]),
+        ("/v1/items/{id}", ["/v1/items/a", "/v1/items/a.b"], ["/v1/items/", "/v1/items", "/v1/items/a/b"]),
+        ("/v1/models/{id=**}", ["/v1/models/a", "/v1/models/a/b"], ["/v1/models", "/v1/models/"]),
+        ("/v1/a/{id}/b", ["/v1/a/x/b"], ["/v1/a/b", "/v1/a/x/y/b"]),
+        ("/v1/a/{id}:cancel", ["/v1/a/x:cancel"], ["/v1/a/x"]),
+        ("/.well-known/x", ["/.well-known/x"], ["/awell-known/x"]),
+    ],
+)
+def test_a_path_template_becomes_a_regex(template: str, matches: list[str], others: list[str]) -> None:
+    regex = re.compile(pattern(template))
+    assert [path for path in matches if not regex.fullmatch(path)] == []
+    assert [path for path in others if regex.fullmatch(path)] == []
+
+
+def test_a_route_knows_cluster_access_and_kind() -> None:
+    own = operations(FILES)
+    table = routes([*own, *aliases(own, ["/llm", "/api/llm"])], exact=["/v1/chat/completions"])
+    assert table[0] == Route("POST", "worker", False, True, path="/v1/chat/completions")
+    for path, cluster, public in (
+        ("/auth/me", "auth", False),
+        ("/api/llm/auth/me", "auth", False),
+        ("/v1/models", "worker", False),
+        ("/llm/v1/models/org/name", "worker", False),
+        ("/llm/readyz", "worker", True),
+    ):
+        route = chosen(table, "GET", path)
+        assert route
+        assert (route.cluster, route.public) == (cluster, public)
+    alias = chosen(table, "POST", "/llm/v1/chat/completions")
+    assert alias
+    assert alias.generation
+    for verb, path in (("POST", "/v1/models"), ("GET", "/llm/llm/v1/models"), ("GET", "/jan.llm.v1.ModelService/X")):
+        assert chosen(table, verb, path) is None
+
+
+def test_few_routes_cover_many_operations() -> None:
+    own = [operation("GET", f"/v1/things{n}/{{id}}", prefix=prefix) for n in range(100) for prefix in ("", "/a", "/b")]
+    table = routes(own)
+    assert len(table) == 1
+    assert len(table[0].regex) < 3000
+    assert chosen(table, "GET", "/b/v1/things42/x") == table[0]
+
+
+def test_fixed_segments_win_over_variables() -> None:
+    table = routes([operation("GET", "/v1/things/{id}"), operation("GET", "/v1/things/special", cluster="other")])
+    assert getattr(chosen(table, "GET", "/v1/things/special"), "cluster", "") == "other"
+    assert getattr(chosen(table, "GET", "/v1/things/normal"), "cluster", "") == "worker"
+
+
+def test_a_public_path_may_lie_within_a_private_pattern() -> None:
+    table = routes([operation("GET", "/v1/things/{id=**}"), operation("GET", "/v1/things/shared/all", public=True)])
+    assert getattr(chosen(table, "GET", "/v1/things/shared/all"), "public", None) is True
+    assert getattr(chosen(table, "GET", "/v1/things/shared/mine"), "public", None) is False
+
+
+@pytest.mark.parametrize("closed", ["/v1/things/mine", "/v1/things/{id}", "/v1/things/{id}/secret"])
+def test_a_public_pattern_over_a_private_path_stops_the_start(closed: str) -> None:
+    with pytest.raises(AmbiguousRoute):
+        routes([operation("GET", closed), operation("GET", "/v1/things/{id=**}", public=True)])
+    routes([operation("POST", closed), operation("GET", "/v1/things/{id=**}", public=True)])
+
+
+def test_the_first_operation_of_a_path_counts() -> None:
+    table = routes([operation("GET", "/readyz", cluster="first"), operation("GET", "/readyz", cluster="second")])
+    assert [each.cluster for each in table] == ["first"]
+
+
+def _rules(files: FileDescriptorSet) -> Iterator[Any]:
+    for method in (m for file in files.file for service in file.service for m in service.method):
+        rule = method.options.Extensions[annotations_pb2.http]
+        yield from (rule, *rule.additional_bindings)
+
+
+def test_the_descriptors_repeat_every_rule_behind_every_prefix() -> None:
+    served = [file for files in FILES.values() for file in files]
+    plain, aliased = descriptor_set(served, []), descriptor_set(served, ["/llm", "/api/llm"])
+    paths = {
+        (rule.WhichOneof("pattern"), rule.get or rule.post, rule.body)
+        for rule in _rules(plain)
+        if rule.get or rule.post
+    }
+    expected = {(verb, prefix + path, body) for verb, path, body in paths for prefix in ("", "/llm", "/api/llm")}
+    found = {(rule.WhichOneof("pattern"), rule.get or rule.post, rule.body) for rule in _rules(aliased)}
+    assert found - {(None, "", "")} == expected
+    names = [file.name for file in aliased.file]
+    assert len(names) == len(set(names))
+    for file in aliased.file:  # imports come before who imports them
+        assert set(file.dependency) <= set(names[: names.index(file.name)])
+
+
+def test_the_descriptors_of_this_process_stay_as_they_are() -> None:
+    before = descriptor_set([models_pb2.DESCRIPTOR], []).SerializeToString()
+    descriptor_set([models_pb2.DESCRIPTOR], ["/llm"])
+    assert descriptor_set([models_pb2.DESCRIPTOR], []).SerializeToString() == before
+
+
+def test_fill_replaces_values_and_repeats_items() -> None:
+    template = {
+        "port": "${port}",
+        "text": "at ${host}:${port}",
+        "list": [{"$each": "rows", "name": "${name}", "port": "${port}"}, "last"],
+        "inline": [{"$each": [{"n": "${port}"}, {"n": 2}], "value": "${n}"}],
+    }
+    values = {"port": 80, "host": "h", "rows": [{"name": "a"}, {"name": "b", "port": 81}]}
+    assert fill(template, values) == {
+        "port": 80,
+        "text": "at h:80",
+        "list": [{"name": "a", "port": 80}, {"name": "b", "port": 81}, "last"],
+        "inline": [{"value": 80}, {"value": 2}],
+    }
+    with pytest.raises(KeyError, match="unknown"):
+        fill("${unknown}", values)
+
+
+def _http(config: dict[str, Any]) -> dict[str, Any]:
+    chain: dict[str, Any] = config["static_resources"]["listeners"][0]["filter_chains"][0]
+    return chain["filters"][0]["typed_config"]
+
+
+def test_the_gateway_and_each_service_have_a_port(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, gateway_port=1000, llm_api_port=1001)
+    config = edge.render(settings, ENDPOINTS, tmp_path)
+    hosts = {each["name"]: each["domains"] for each in _http(config)["route_config"]["virtual_hosts"]}
+    assert hosts == {"gateway": ["1000"], "llm-api": ["1001"]}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_route_needs_a_jwt_unless_it_is_public(tmp_path: Path) -> None:
+    config = edge.render(Settings(data_dir=tmp_path), ENDPOINTS, tmp_path)
+    for host in _http(config)["route_config"]["virtual_hosts"]:
+        assert host["typed_per_filter_config"]["envoy.filters.http.jwt_authn"]["requirement_name"] == "user"
+        open_ = [
+            each for each in host["routes"] if "envoy.filters.http.jwt_authn" in each.get("typed_per_filter_config", {})
+        ]
+        for route in open_:
+            proxied = "route" in route and "OPTIONS" not in str(route["match"])
+            assert not proxied or route["request_headers_to_remove"] == ["authorization", "x-api-key"]
+
+
+def test_reflection_can_be_switched_off(tmp_path: Path) -> None:
+    on = Settings(data_dir=tmp_path, environment="development")
+    off = replace(on, environment="production")
+    assert "grpc.reflection" in str(edge.render(on, ENDPOINTS, tmp_path))
+    assert "grpc.reflection" not in str(edge.render(off, ENDPOINTS, tmp_path))
+
+
+def test_endpoints_are_sockets_or_hosts(tmp_path: Path) -> None:
+    config = edge.render(Settings(data_dir=tmp_path), {"auth": ["auth:1"], "worker": ["unix:/w.sock"]}, tmp_path)
+    clusters = {each["name"]: each for each in config["static_resources"]["clusters"]}
+    assert (clusters["auth"]["type"], clusters["worker"]["type"]) == ("STRICT_DNS", "STATIC")
+    with pytest.raises(ConfigError, match="nonsense"):
+        edge.render(Settings(data_dir=tmp_path), {"auth": ["nonsense"]}, tmp_path)

@@ -1,0 +1,290 @@
+"""Which endpoint is asked, in which order, and what happens when it fails."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from services.llm.providers.provider import Provider
+from services.llm.routing import (
+    ATTEMPTS,
+    FAILURES_TO_OPEN,
+    LONGEST_PAUSE,
+    SHORTEST_PAUSE,
+    Breaker,
+    Endpoint,
+    Route,
+    Upstream,
+    first_success,
+)
+from services.runtime.errors import (
+    ApiError,
+    InvalidRequest,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from tests.clock import movable, run
+
+NOBODY = cast(Provider, None)
+LATER = 1e9
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def upstream(name: str = "a", clock: Callable[[], float] | None = None, max_concurrency: int = 0) -> Upstream:
+    return Upstream(name, "vendor", NOBODY, Breaker(clock or Clock()), max_concurrency)
+
+
+def endpoint(name: str, *, priority: int = 0, weight: int = 1, **options: Any) -> Endpoint:
+    return Endpoint(upstream(name, **options), name, priority, weight)
+
+
+def fail(target: Upstream, times: int = 1, error: ApiError | None = None) -> None:
+    for _ in range(times):
+        with pytest.raises(ApiError), target.lease(LATER):
+            raise error or UpstreamFailed("down")
+
+
+class Caller:
+    """Plays one outcome a call: an error to raise, or what to return. Remembers whom it asked, and when."""
+
+    def __init__(self, *outcomes: ApiError | str) -> None:
+        self._outcomes = iter(outcomes)
+        self.asked: list[str] = []
+        self.times: list[float] = []
+
+    async def __call__(self, asked: Endpoint) -> str:
+        with asked.upstream.lease(LATER):
+            self.asked.append(asked.model)
+            self.times.append(asyncio.get_running_loop().time())
+            outcome = next(self._outcomes)
+            if isinstance(outcome, ApiError):
+                raise outcome
+            return outcome
+
+
+def ask(call: Caller, *endpoints: Endpoint, seconds: float = 60) -> str:
+    """What `first_success` gives within that time, on a clock that jumps over every wait."""
+
+    async def scene() -> str:
+        return await first_success(Route(list(endpoints)), call, deadline=movable().time() + seconds)
+
+    return run(scene())
+
+
+# Order
+
+
+def test_the_lowest_priority_comes_first() -> None:
+    route = Route([endpoint("spare", priority=2, weight=100), endpoint("main"), endpoint("second", priority=1)])
+    for _ in range(50):
+        assert [each.model for each in route.candidates()] == ["main", "second", "spare"]
+
+
+def test_within_a_priority_the_weights_decide_how_often_each_is_first() -> None:
+    random.seed(1)
+    route = Route([endpoint("one"), endpoint("three", weight=3), endpoint("six", weight=6)])
+    first = Counter(route.candidates()[0].model for _ in range(10_000))
+    assert {name: round(count / 1000) for name, count in first.items()} == {"one": 1, "three": 3, "six": 6}
+
+
+def test_an_endpoint_that_is_full_is_passed_over() -> None:
+    busy, idle = endpoint("busy", max_concurrency=2), endpoint("idle", priority=1)
+    route = Route([busy, idle])
+    with busy.upstream.lease(LATER):
+        assert route.candidates() == [busy, idle]
+        with busy.upstream.lease(LATER):
+            assert route.candidates() == [idle]
+        assert route.candidates() == [busy, idle]
+
+
+# Failing over
+
+
+def test_the_first_endpoint_that_answers_is_enough() -> None:
+    call = Caller("hello")
+    assert ask(call, endpoint("a"), endpoint("b", priority=1)) == "hello"
+    assert call.asked == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamFailed("500"), Unavailable("refused"), UpstreamTimeout("stall"), RateLimited("429")]
+)
+def test_a_failure_of_the_upstream_moves_to_the_next_endpoint_at_once(error: ApiError) -> None:
+    call = Caller(error, "hello")
+    assert ask(call, endpoint("a"), endpoint("b", priority=1)) == "hello"
+    assert call.asked == ["a", "b"]
+    assert call.times[1] - call.times[0] < 0.1
+
+
+def test_a_request_that_is_wrong_is_not_tried_elsewhere() -> None:
+    call = Caller(InvalidRequest("no such role"))
+    with pytest.raises(InvalidRequest):
+        ask(call, endpoint("a"), endpoint("b", priority=1))
+    assert call.asked == ["a"]
+
+
+def test_when_all_have_failed_they_are_tried_again_after_a_pause() -> None:
+    call = Caller(UpstreamFailed("1"), UpstreamFailed("2"), "hello")
+    assert ask(call, endpoint("a"), endpoint("b", priority=1)) == "hello"
+    assert call.asked == ["a", "b", "a"]
+    assert 0.1 < call.times[2] - call.times[1] < 1
+
+
+def test_no_more_calls_are_made_than_allowed_and_the_last_error_is_raised() -> None:
+    call = Caller(*(UpstreamFailed(str(number)) for number in range(1, 9)))
+    with pytest.raises(UpstreamFailed, match=str(ATTEMPTS)):
+        ask(call, *(endpoint(name, priority=at) for at, name in enumerate("abcde")))
+    assert call.asked == ["a", "b", "c"][:ATTEMPTS]
+
+
+def test_a_single_endpoint_that_stalls_is_not_asked_again() -> None:
+    call = Caller(UpstreamTimeout("stall"), "too late")
+    with pytest.raises(UpstreamTimeout):
+        ask(call, endpoint("a"))
+    assert call.asked == ["a"]
+
+
+def test_a_short_wait_that_the_upstream_asks_for_is_kept() -> None:
+    call = Caller(RateLimited("slow down", retry_after=1.5), "hello")
+    assert ask(call, endpoint("a")) == "hello"
+    assert 1.5 <= call.times[1] - call.times[0] < 1.7
+
+
+def test_a_long_wait_is_the_client_s_business() -> None:
+    call = Caller(RateLimited("slow down", retry_after=30), "hello")
+    with pytest.raises(RateLimited) as limited:
+        ask(call, endpoint("a"))
+    assert (call.asked, limited.value.retry_after) == (["a"], 30)
+
+
+def test_a_wait_past_the_deadline_is_not_begun() -> None:
+    call = Caller(RateLimited("slow down", retry_after=2), "hello")
+    with pytest.raises(RateLimited):
+        ask(call, endpoint("a"), seconds=1)
+    assert call.asked == ["a"]
+
+
+def test_without_a_usable_endpoint_there_is_no_provider() -> None:
+    down = endpoint("down")
+    fail(down.upstream, FAILURES_TO_OPEN)
+    with pytest.raises(Unavailable) as error:
+        ask(Caller(), down)
+    assert (error.value.code, error.value.retry_after) == ("no_provider_available", SHORTEST_PAUSE)
+
+
+def test_an_endpoint_that_opened_while_another_was_asked_is_not_asked() -> None:
+    class Breaking(Caller):
+        async def __call__(self, asked: Endpoint) -> str:
+            if asked.model == "a":
+                fail(second.upstream, FAILURES_TO_OPEN)
+            return await super().__call__(asked)
+
+    first, second, third = (endpoint(name, priority=at) for at, name in enumerate("abc"))
+    call = Breaking(UpstreamFailed("1"), "hello")
+    assert ask(call, first, second, third) == "hello"
+    assert call.asked == ["a", "c"]
+
+
+def test_an_endpoint_that_filled_up_while_another_was_asked_is_not_asked() -> None:
+    class Filling(Caller):
+        async def __call__(self, asked: Endpoint) -> str:
+            second.upstream.active = 1
+            return await super().__call__(asked)
+
+    first, second = endpoint("a"), endpoint("b", priority=1, max_concurrency=1)
+    call = Filling(UpstreamFailed("1"), "hello")
+    assert ask(call, first, second) == "hello"
+    assert call.asked == ["a", "a"]
+
+
+# The breaker
+
+
+def test_a_breaker_opens_after_failures_in_a_row_and_closes_after_a_success() -> None:
+    clock = Clock()
+    target = upstream(clock=clock)
+    fail(target, FAILURES_TO_OPEN - 1)
+    assert target.usable
+    fail(target)
+    assert not target.usable
+    clock.now += SHORTEST_PAUSE
+    with target.lease(LATER):
+        pass
+    fail(target, FAILURES_TO_OPEN - 1)
+    assert target.usable
+
+
+def test_a_success_between_failures_keeps_it_closed() -> None:
+    target = upstream()
+    for _ in range(3):
+        fail(target, FAILURES_TO_OPEN - 1)
+        with target.lease(LATER):
+            pass
+    assert target.usable
+
+
+def test_after_the_pause_one_request_may_try_and_the_others_wait_for_it() -> None:
+    clock = Clock()
+    target = upstream(clock=clock)
+    fail(target, FAILURES_TO_OPEN)
+    clock.now += SHORTEST_PAUSE
+    with target.lease(LATER):
+        assert not target.usable
+    assert target.usable
+
+
+def test_every_failed_try_doubles_the_pause_up_to_a_minute() -> None:
+    clock, pauses = Clock(), []
+    target = upstream(clock=clock)
+    fail(target, FAILURES_TO_OPEN)
+    for _ in range(6):
+        pauses.append(target.breaker.open_until - clock.now)
+        clock.now = target.breaker.open_until
+        fail(target)
+    assert pauses == [5, 10, 20, 40, LONGEST_PAUSE, LONGEST_PAUSE]
+
+
+def test_requests_that_fail_together_count_as_one_outage() -> None:
+    target = upstream(clock=Clock())
+    leases = [target.lease(LATER) for _ in range(50)]
+    for each in leases:
+        each.__enter__()
+    for each in leases:
+        assert not each.__exit__(UpstreamFailed, UpstreamFailed("reset"), None)
+    assert target.breaker.open_until == Clock.now + SHORTEST_PAUSE
+    assert target.active == 0
+
+
+@pytest.mark.parametrize("error", [RateLimited("429"), InvalidRequest("400")])
+def test_an_upstream_that_says_no_is_up(error: ApiError) -> None:
+    target = upstream()
+    fail(target, 2 * FAILURES_TO_OPEN, error)
+    assert target.usable
+
+
+def test_a_client_with_little_time_does_not_make_the_upstream_look_down() -> None:
+    target = upstream(clock=Clock())
+    for _ in range(2 * FAILURES_TO_OPEN):
+        with pytest.raises(UpstreamTimeout), target.lease(Clock.now):
+            raise UpstreamTimeout("did not finish in time")
+    assert target.usable
+
+
+def test_a_client_that_hangs_up_says_nothing_about_the_upstream() -> None:
+    target = upstream()
+    fail(target, FAILURES_TO_OPEN - 1)
+    for _ in range(3):
+        with pytest.raises(asyncio.CancelledError), target.lease(LATER):
+            raise asyncio.CancelledError
+    assert (target.breaker.failures, target.active) == (FAILURES_TO_OPEN - 1, 0)
