@@ -53,8 +53,12 @@ fmt: .venv/dev ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-breaking: .venv/dev ## compare proto/ with the last release (AGAINST=<git revision>)
-	$(BIN)/python proto/breaking.py $(AGAINST)
+AGAINST ?= $(shell git describe --tags --abbrev=0 2>/dev/null || echo HEAD)
+breaking: .venv/dev ## find breaking changes of proto/ since the last release (or AGAINST=<git revision>)
+	@rm -rf .data/against && mkdir -p .data/against && git archive $(AGAINST) proto | tar -x -C .data/against
+	@$(BIN)/python .data/against/proto/generate.py image .data/against.binpb
+	@$(BIN)/python proto/generate.py image .data/proto.binpb
+	$(BIN)/buf breaking .data/proto.binpb --against .data/against.binpb --config buf.yaml
 
 test: .venv/dev tests/rest/js/node_modules ## all four levels
 	$(TESTS)

@@ -41,7 +41,9 @@ local function transcoder_fault(fault, is_body, request_id)
     local expected = type and type:match("^TYPE_(.*)$")
     if param == "" then param = type end
     code, message = "invalid_parameter", ("Parameter '%s' has a wrong type."):format(param or "")
-    if expected then message = ("Parameter '%s' has a wrong value: %s is not %s."):format(param, value, expected:lower()) end
+    if expected then
+      message = ("Parameter '%s' has a wrong value: %s is not %s."):format(param, value, expected:lower())
+    end
     if not param then message = "The body, or a parameter in it, has a wrong type: " .. problem end
   end
   param = problem and param and '"' .. param .. '"' or "null"
@@ -53,7 +55,8 @@ local function rewritten(text, status, request_id)
   if text:find('^{"code":%d') then
     local message = text:match('"message":"(.*)","details":%[') or ""
     if message:find("message larger than max", 1, true) then        -- gRPC's own limit, for bodies of unknown length
-      return "413", ENVELOPE:format("size_error", "max_size_exceeded", "The request body is too large.", "null", request_id)
+      local too_large = "The request body is too large."
+      return "413", ENVELOPE:format("size_error", "max_size_exceeded", too_large, "null", request_id)
     end
     local kind = PLAIN[status] or INTERNAL
     return status, ENVELOPE:format(kind[1], kind[2], kind[3] or message, "null", request_id)
@@ -90,9 +93,14 @@ end
 function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get("x-user-id") and not headers:get("x-auth-method") then headers:add("x-auth-method", "jwt") end
-  if (headers:get("content-type") or ""):find("^application/grpc") then
+  local content_type = headers:get("content-type") or ""
+  if content_type:find("^application/grpc") then
     if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
     return
+  end
+  if content_type == "text/event-stream" then
+    headers:replace("cache-control", "no-cache")
+    headers:replace("x-accel-buffering", "no")
   end
   local status, wanted = headers:get(":status"), headers:get("x-http-status")
   if status >= "400" then

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     gateway.add_argument("--worker", required=True, nargs="+", metavar="ADDRESS", help="where the other rooms listen")
     gateway.set_defaults(run=_gateway)
 
+    hello = commands.add_parser("hello", help="say what the running server offers and how to use it")
+    hello.set_defaults(run=_hello)
+
     migrate = commands.add_parser("migrate", help="bring the schema of DATABASE_URL up to date")
     migrate.set_defaults(run=_migrate)
 
@@ -77,6 +81,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
     for name, value in GRPC_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
+    _allow_many_files()
     import uvloop
 
     from services.serve import ROOMS, serve
@@ -93,7 +98,20 @@ def _gateway(settings: Settings, options: argparse.Namespace) -> None:
 
     path = edge.write(settings, {"auth": options.auth, "worker": options.worker}, options.run_dir)
     command = edge.command(settings, path)
+    _allow_many_files()
     os.execv(command[0], command)  # noqa: S606  # our own rendered command line
+
+
+def _hello(settings: Settings, options: argparse.Namespace) -> None:
+    from services.hello import hello
+
+    hello(settings)
+
+
+def _allow_many_files() -> None:
+    """Every open stream is a file descriptor, and the usual soft limit of 1,024 is soon reached."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:

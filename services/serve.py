@@ -68,7 +68,7 @@ async def serve(settings: Settings, rooms: Sequence[str], address: str, *, metri
             status=status,
             interceptors=[Door(Policy(verifier, services), metrics, longest=settings.stream_timeout)],
             max_message_bytes=settings.max_body_bytes,
-            reflect=settings.reflection,
+            reflected=[service.full_name for service in services] if settings.reflection else [],
         )
         await server.run(settings.shutdown_timeout)
 

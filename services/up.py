@@ -1,15 +1,13 @@
-"""Wiring of one machine: which processes `jan-server up` runs, in which order, and what it says when they are ready."""
+"""Wiring of one machine: which processes `jan-server up` runs, and in which order."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
-from services import __version__
+from services.runtime import envoy_admin
 from services.runtime.config import Settings
 from services.runtime.machine import check_ports, locked, remove_sockets, socket_directory
 from services.runtime.postgres import EmbeddedPostgres
@@ -33,7 +31,7 @@ async def up(settings: Settings) -> None:
             database, url = [[postgres.process()]], postgres.url
         stages = [*database, *_stages(settings, run_dir, url)]
         supervisor = Supervisor(stages, shutdown_timeout=settings.shutdown_timeout, keep_open=(lock,))
-        await supervisor.run(started=lambda: _announce(settings))
+        await supervisor.run()
 
 
 def _ports(settings: Settings) -> dict[str, int]:
@@ -62,6 +60,7 @@ def _stages(settings: Settings, run_dir: Path, url: str) -> list[list[Process]]:
             *(_room(path.stem, path, env, "llm") for path in workers),
         ],
         [_gateway(settings, run_dir, auth, workers, env)],
+        [Process(name="hello", command=_command("hello"), one_shot=True)],
     ]
 
 
@@ -76,55 +75,10 @@ def _gateway(settings: Settings, run_dir: Path, auth: Path, workers: list[Path],
         name="gateway",
         command=_command("gateway", "--run-dir", str(run_dir), *sockets),
         env=env,
-        ready=lambda: accepts((_reachable(settings), settings.gateway_port)),
+        ready=lambda: envoy_admin.is_ready(run_dir),
+        drain=lambda: envoy_admin.drain(run_dir),
     )
 
 
 def _command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "services", *arguments]
-
-
-def _reachable(settings: Settings) -> str:
-    """An address of this machine that the gateway answers on."""
-    return "127.0.0.1" if settings.bind_address in ("0.0.0.0", "::") else settings.bind_address  # noqa: S104
-
-
-def _announce(settings: Settings) -> None:
-    base = f"http://localhost:{settings.gateway_port}"
-    try:
-        models = _models(base)
-    except OSError as error:  # the server works, but not from here: say so instead of failing
-        models = [f"(not asked: {error})"]
-    chat = next((name for name in models if name not in NOT_FOR_CHAT), "jan-demo")
-    print(BANNER.format(version=__version__, base=base, models=", ".join(models), model=chat), flush=True)  # noqa: T201
-
-
-def _models(base: str) -> list[str]:
-    """What `GET /v1/models` lists, asked the way a client would."""
-    login = urllib.request.Request(f"{base}/auth/guest-login", method="POST")  # noqa: S310  # our own address
-    with urllib.request.urlopen(login, timeout=5) as answer:  # noqa: S310
-        token = json.load(answer)["access_token"]
-    asked = urllib.request.Request(f"{base}/v1/models", headers={"Authorization": f"Bearer {token}"})  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
-        return [row["id"] for row in json.load(answer)["data"]]
-
-
-NOT_FOR_CHAT = ("all-minilm-l6-v2",)
-BANNER = """
-Jan Server {version} is up: {base}   (Ctrl-C stops it)
-Models: {models}
-
-  TOKEN=$(curl -s -X POST {base}/auth/guest-login | sed 's/.*"access_token":"\\([^"]*\\)".*/\\1/')
-  curl {base}/v1/chat/completions -H "Authorization: Bearer $TOKEN" \\
-    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-
-  # pip install openai
-  import httpx, openai
-  token = httpx.post("{base}/auth/guest-login").json()["access_token"]
-  client = openai.OpenAI(base_url="{base}/v1", api_key=token)
-  chunks = client.chat.completions.create(
-      model="{model}", stream=True, messages=[{{"role": "user", "content": "Hello!"}}]
-  )
-  for chunk in chunks:
-      print(chunk.choices[0].delta.content or "", end="")
-"""

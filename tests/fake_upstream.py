@@ -271,6 +271,13 @@ class FakeUpstream:
         if not self.wait_for_posts(post + 1)[post].hung_up.wait(within):
             raise AssertionError(f"the client did not hang up within {within} s")
 
+    def forget(self) -> None:
+        """Begin anew for the next test: no script, no requests, the usual default."""
+        with self._news:
+            self._acts.clear()
+            self.requests.clear()
+            self.default = reply
+
     def hang_up(self) -> None:
         """Close every connection, also those that are kept alive between requests."""
         self._run(self._close_connections())

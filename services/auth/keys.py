@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +69,22 @@ class KeyRing:
         self._clock = clock
         self._modified = 0.0
         self._keys: list[SigningKey] = []
+        self._given: Path | None = None
 
     def prepare(self, given: Path | None = None) -> None:
         """Make the folder and a first key, or use the `given` PEM file alone, and publish the key set."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if given is not None:
-            self._keys = [_load(given)]
-            self._publish()
-            return
+        self._given = given
         self._keys = self._read()
-        if not self._keys or self._keys[0].algorithm != self._algorithm:
+        if given is None and (not self._keys or self._keys[0].algorithm != self._algorithm):
             self._make()
         self._publish()
 
     def rotate(self) -> str:
         """Add a key, drop those long retired, publish, and return the new key's id."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for retired in self._read()[1:]:
-            if retired.made_at < self._clock() - RETIRED_FOR:
+        for successor, retired in pairwise(self._read()):
+            if successor.made_at < self._clock() - RETIRED_FOR:  # when it came, the other one retired
                 (self._folder / f"{retired.kid}.pem").unlink()
         kid = self._make()
         self._publish()
@@ -118,6 +117,8 @@ class KeyRing:
         return kid
 
     def _read(self) -> list[SigningKey]:
+        if self._given is not None:
+            return [_load(self._given)]
         keys = [_load(path) for path in self._folder.glob("*.pem")]
         return sorted(keys, key=lambda key: (key.made_at, key.kid), reverse=True)
 

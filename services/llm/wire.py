@@ -5,7 +5,8 @@ Members that a message does not know go into its `extra`, and come from there, s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from google.protobuf import struct_pb2
@@ -37,26 +38,30 @@ def embeddings_body(request: embeddings_pb2.CreateEmbeddingsRequest) -> Json:
 
 def chat_completion(answer: Json) -> chat_pb2.ChatCompletion:
     """The typed form of a whole answer."""
-    return _typed(chat_pb2.ChatCompletion(), answer)
+    with _openai_shape():
+        return _message(chat_pb2.ChatCompletion(), answer)
 
 
 def chat_chunk(chunk: Json) -> chat_pb2.ChatCompletionChunk:
     """The typed form of one chunk."""
-    return _typed(chat_pb2.ChatCompletionChunk(), chunk)
+    with _openai_shape():
+        return _message(chat_pb2.ChatCompletionChunk(), chunk)
 
 
 def completion(answer: Json) -> completions_pb2.Completion:
     """The typed form of a text completion or a part of one."""
-    return _typed(completions_pb2.Completion(), answer)
+    with _openai_shape():
+        return _message(completions_pb2.Completion(), answer)
 
 
 def embeddings(answer: Json) -> embeddings_pb2.CreateEmbeddingsResponse:
     """The typed form of an embeddings answer; base64 vectors go into their own field."""
-    rows = [
-        {**row, "embedding": [], "embedding_base64": row["embedding"]} if isinstance(row["embedding"], str) else row
-        for row in answer["data"]
-    ]
-    return _typed(embeddings_pb2.CreateEmbeddingsResponse(), {**answer, "data": rows})
+    with _openai_shape():
+        rows = [
+            {**row, "embedding": [], "embedding_base64": row["embedding"]} if isinstance(row["embedding"], str) else row
+            for row in answer["data"]
+        ]
+        return _message(embeddings_pb2.CreateEmbeddingsResponse(), {**answer, "data": rows})
 
 
 def _body(request: Message) -> Json:
@@ -115,11 +120,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
-def _typed(message: M, data: Json) -> M:
-    """`_message`, where a provider's value of another type than OpenAI's is the provider's fault."""
+@contextmanager
+def _openai_shape() -> Iterator[None]:
+    """A value of another type than OpenAI's is the provider's fault."""
     try:
-        return _message(message, data)
-    except (AttributeError, TypeError, ValueError) as error:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UpstreamFailed("The model provider's answer does not have OpenAI's shape") from error
 
 

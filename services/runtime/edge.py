@@ -3,16 +3,13 @@
 Usage:
     path = edge.write(settings, {"auth": ["unix:/run/auth.sock"], "worker": ["unix:/run/worker-0.sock"]}, run_dir)
     subprocess.Popen(edge.command(settings, path))
-    await edge.is_ready(run_dir)
+    await envoy_admin.is_ready(run_dir)
 """
 
 from __future__ import annotations
 
-import asyncio
-import http.client
 import math
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -32,7 +29,6 @@ from services.runtime.routes import GRPC, Operation, Route, aliases, descriptor_
 from services.runtime.template import fill
 
 TEMPLATES = Path(__file__).parents[2] / "envoy"
-ADMIN_SOCKET = "admin.sock"
 
 Endpoints = Mapping[str, Sequence[str]]
 """For each cluster where it listens: `unix:/path` or `host:port`."""
@@ -60,6 +56,8 @@ ROOMS = (
     ),
 )
 
+# Content types of gRPC, gRPC-Web and the Connect protocol (whose unary calls are plain `application/proto`).
+NATIVE = r"application/(grpc|connect\+proto|proto).*"
 HOT = ("/v1/chat/completions",)
 _TIMEOUT = 60.0
 _RETRY = "connect-failure,refused-stream,reset-before-request"
@@ -132,34 +130,6 @@ def command(settings: Settings, config: Path, *, concurrency: int | None = None)
     ]
 
 
-async def is_ready(run_dir: Path) -> bool:
-    """Whether Envoy serves: its configuration is loaded and its listeners are open."""
-    return (await admin(run_dir, "/ready"))[0] == 200
-
-
-async def admin(run_dir: Path, path: str, *, method: str = "GET") -> tuple[int, bytes]:
-    """Status and body of one call of Envoy's admin interface; status 0 when nobody answers.
-
-    `/stats/prometheus` are the metrics; POST `/drain_listeners?graceful&skip_exit` makes clients go elsewhere.
-    """
-    return await asyncio.to_thread(_ask, str(run_dir / ADMIN_SOCKET), method, path)
-
-
-def _ask(address: str, method: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("envoy", timeout=5)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(5)
-    try:
-        connection.sock.connect(address)
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return 0, b""
-    finally:
-        connection.close()
-
-
 def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequence[Room]) -> dict[str, Any]:
     everyone = "*" in settings.cors_allowed_origins
     origins = [{"exact": origin} for origin in settings.cors_allowed_origins]
@@ -167,6 +137,7 @@ def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequ
     direct = [{"port": room.port(settings)} for room in rooms]
     return {
         "run_dir": str(run_dir.absolute()),
+        "native": NATIVE,
         "bind_address": settings.bind_address,
         "gateway_port": settings.gateway_port,
         "direct_ports": direct,
@@ -255,7 +226,7 @@ def _row(route: Route, settings: Settings) -> dict[str, Any]:
     timeout = settings.stream_timeout if route.generation else _TIMEOUT
     headers = {"name": ":method", "string_match": {"exact": route.verb}}
     if route.verb == GRPC:
-        headers = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+        headers = {"name": "content-type", "string_match": {"safe_regex": {"regex": NATIVE}}}
     return {
         "cluster": route.cluster,
         "timeout": _seconds(timeout),

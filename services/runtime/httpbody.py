@@ -16,6 +16,7 @@ from services.runtime.errors import ApiError, Internal, InvalidRequest
 JSON, SSE = "application/json", "text/event-stream"
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
+DEEPEST = 254
 
 
 def parse_object(body: HttpBody) -> dict[str, Any]:
@@ -27,8 +28,18 @@ def parse_object(body: HttpBody) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object", code="invalid_json")
+        raise InvalidRequest("The body must be a JSON object")
+    if body.data.count(b"[") + body.data.count(b"{") > DEEPEST:
+        _refuse_depth(value)
     return value
+
+
+def _refuse_depth(value: dict[str, Any]) -> None:
+    """orjson reads deeper nesting than it writes, and what comes in goes on to a provider."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"The body is nested more than {DEEPEST} levels deep", code="invalid_json") from error
 
 
 def json_body(value: Any) -> HttpBody:

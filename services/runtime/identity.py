@@ -113,14 +113,16 @@ class TokenVerifier:
                 leeway=self._skew,
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
+            return _identity(claims, token)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("The access token has expired", code="token_expired") from error
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, TypeError, ValueError) as error:  # the last two from claims of odd types
             raise Unauthenticated("The access token is not valid") from error
-        return _identity(claims, token)
 
 
 def _identity(claims: dict[str, Any], token: str) -> Identity:
+    if not claims["sub"]:
+        raise ValueError("an empty subject")
     roles = tuple(str(role) for role in claims.get("roles") or ())
     scopes = claims.get("scopes") or (["read", "write", "admin"] if "admin" in roles else ["read", "write"])
     return Identity(

@@ -25,8 +25,10 @@ from services.runtime.call import Call
 from services.runtime.errors import ApiError, Internal, InvalidRequest
 from services.runtime.metrics import Metrics
 from services.runtime.policy import Policy
-from services.runtime.statuses import trailers
+from services.runtime.statuses import message, trailers
 
+# The gateway keeps the path of a REST request here when it makes a gRPC call of it.
+TRANSCODED = "x-envoy-original-path"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
@@ -70,6 +72,7 @@ class Door(grpc.aio.ServerInterceptor):
             started = loop.time()
             metadata = dict(context.invocation_metadata() or ())
             request_id = _request_id(metadata.get("x-request-id"))
+            rest = TRANSCODED in metadata
             outcome = "OK"
             try:
                 caller = admit(method, str(metadata.get("authorization", "")))
@@ -82,7 +85,7 @@ class Door(grpc.aio.ServerInterceptor):
             except ApiError as error:
                 outcome = error.kind.grpc.name
                 _log_fault(error, method, request_id)
-                await context.abort(error.kind.grpc, error.message[:500], trailers(error, request_id))
+                await context.abort(error.kind.grpc, message(error), trailers(error, request_id, rest=rest))
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 outcome = "CANCELLED"
                 raise
@@ -90,7 +93,7 @@ class Door(grpc.aio.ServerInterceptor):
                 outcome = "INTERNAL"
                 log.exception("unexpected error", extra={"method": method, "request_id": request_id})
                 hidden = Internal("The server failed to handle this request; its log has the cause under this id")
-                await context.abort(hidden.kind.grpc, hidden.message, trailers(hidden, request_id))
+                await context.abort(hidden.kind.grpc, hidden.message, trailers(hidden, request_id, rest=rest))
             finally:
                 observe(method, outcome, loop.time() - started)
 
@@ -104,8 +107,8 @@ def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
 
     async def write_all(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         async with aclosing(behaviour(request, context)) as messages:
-            async for message in messages:
-                await context.write(message)
+            async for each in messages:
+                await context.write(each)
 
     return write_all
 

@@ -14,10 +14,14 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 class Metrics:
     """What is counted everywhere. Label values are bounded: methods, codes and model ids that exist."""
 
-    def __init__(self) -> None:
-        self._calls = Counter("jan_grpc_calls", "Calls by method and gRPC code", ["method", "code"])
-        self._seconds = Histogram("jan_grpc_seconds", "Duration of calls in seconds", ["method"], buckets=BUCKETS)
-        self._tokens = Counter("jan_model_tokens", "Tokens by model and kind (prompt, completion)", ["model", "kind"])
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._calls = Counter("jan_grpc_calls", "Calls by method and gRPC code", ["method", "code"], registry=registry)
+        self._seconds = Histogram(
+            "jan_grpc_seconds", "Duration of calls in seconds", ["method"], buckets=BUCKETS, registry=registry
+        )
+        self._tokens = Counter(
+            "jan_model_tokens", "Tokens by model and kind (prompt, completion)", ["model", "kind"], registry=registry
+        )
         self._observers: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
 
     def call(self, method: str, code: str, seconds: float) -> None:

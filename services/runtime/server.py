@@ -11,10 +11,11 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.runtime.status import StatusServicer
 
+REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +29,8 @@ class Mounted:
 
 
 class Server:
-    """A grpc.aio server on one address (`unix:/path` or `host:port`)."""
+    """A grpc.aio server on one address (`unix:/path` or `host:port`). `reflected` names the services that reflection
+    lists: all of the API, whichever room answers for it; none switches it off."""
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class Server:
         status: StatusServicer,
         interceptors: Sequence[grpc.aio.ServerInterceptor],
         max_message_bytes: int,
-        reflect: bool,
+        reflected: Sequence[str],
     ) -> None:
         self._status = status
         self._server = grpc.aio.server(interceptors=interceptors, options=_options(max_message_bytes))
@@ -47,9 +49,8 @@ class Server:
         for each in mounted:
             each.add(each.servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if reflect:
-            names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+        if reflected:
+            _reflect(self._server, (*reflected, health.SERVICE_NAME, *REFLECTION))
         self.port = self._server.add_insecure_port(address)
 
     async def start(self) -> None:
@@ -72,6 +73,19 @@ class Server:
         await self.start()
         await stopped.wait()
         await self.stop(grace)
+
+
+def _reflect(server: grpc.aio.Server, names: Sequence[str]) -> None:
+    """Serve reflection under both of its names: v1 is v1alpha renamed, and the library knows only the latter."""
+    servicer = reflection.aio.ReflectionServicer(names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in REFLECTION:
+        methods = {"ServerReflectionInfo": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

@@ -11,35 +11,54 @@ from google.rpc import error_details_pb2, status_pb2
 from services.runtime.errors import ApiError
 
 DOMAIN = "jan.server"
-# gRPC refuses metadata above 8 KiB in all, and a long message says no more than its beginning.
-LONGEST_MESSAGE = 1500
+# gRPC refuses metadata above 8 KiB in all; a long message, which is in it four times, says no more than its beginning.
+LONGEST_MESSAGE = 900
+LONGEST_PARAM = 200
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-def trailers(error: ApiError, request_id: str) -> Metadata:
-    """Trailing metadata for `error`: `grpc-status-details-bin` for gRPC clients, the rest for the gateway."""
-    body = error.envelope(request_id)
-    body["error"]["message"] = error.message[:LONGEST_MESSAGE]
+def trailers(error: ApiError, request_id: str, *, rest: bool) -> Metadata:
+    """Trailing metadata for `error`; with `rest`, also the finished REST answer, which the gateway sends."""
     metadata: list[tuple[str, str | bytes]] = [
-        ("grpc-status-details-bin", _status(error, request_id).SerializeToString()),
-        ("x-http-status", str(error.kind.http)),
-        ("x-error-json", json.dumps(body, separators=(",", ":"))),
+        ("grpc-status-details-bin", _status(error, request_id).SerializeToString())
     ]
-    if error.retry_after is not None:
+    if rest:
+        body = error.envelope(request_id)
+        body["error"] |= {"message": message(error), "param": _param(error)}
+        metadata.append(("x-http-status", str(error.kind.http)))
+        metadata.append(("x-error-json", json.dumps(body, separators=(",", ":"))))
+    if rest and error.retry_after is not None:
         metadata.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
     return tuple(metadata)
 
 
+def message(error: ApiError) -> str:
+    """The message of `error`, cut to what fits into metadata."""
+    return _cut(error.message, LONGEST_MESSAGE)
+
+
+def _param(error: ApiError) -> str | None:
+    return error.param and _cut(error.param, LONGEST_PARAM)
+
+
+def _cut(text: str, longest: int) -> str:
+    """The beginning of `text`, at most `longest` bytes in the JSON of a header."""
+    while (size := len(json.dumps(text)) - 2) > longest:
+        text = text[: min(len(text) - 1, len(text) * longest // size)]
+    return text
+
+
 def _status(error: ApiError, request_id: str) -> status_pb2.Status:
     metadata = {"type": error.kind.type, "request_id": request_id}
-    if error.param:
-        metadata["param"] = error.param
+    param = _param(error)
+    if param:
+        metadata["param"] = param
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN, metadata=metadata)
-    status = status_pb2.Status(code=error.kind.grpc.value[0], message=error.message[:LONGEST_MESSAGE])
+    status = status_pb2.Status(code=error.kind.grpc.value[0], message=message(error))
     _pack(status, info)
-    if error.kind.http == 400 and error.param:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.param, description=error.message)
+    if error.kind.http == 400 and param:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=param, description=message(error))
         _pack(status, error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -77,7 +76,7 @@ def token(server: JanServer) -> str:
 
 
 @pytest.fixture
-def http(server: JanServer, token: str) -> Iterator[httpx.Client]:
+def rest(server: JanServer, token: str) -> Iterator[httpx.Client]:
     """Plain HTTP to the gateway as a guest."""
     with httpx.Client(base_url=server.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
         yield client
@@ -103,10 +102,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _end(text: str) -> str:
-    return text[-10000:]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where a server of the test's own keeps its things."""
-    return tmp_path
+    return text[-4000:]

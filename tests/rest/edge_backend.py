@@ -106,7 +106,7 @@ def _received(context: grpc.aio.ServicerContext[Any, Any]) -> str:
 async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: errors.ApiError) -> None:
     """What the interceptor of the rooms does with an error."""
     request_id = dict(context.invocation_metadata()).get("x-request-id", "")
-    await context.abort(error.kind.grpc, error.message, trailers(error, request_id))
+    await context.abort(error.kind.grpc, error.message, trailers(error, request_id, rest=True))
 
 
 class Auth(auth_pb2_grpc.AuthServiceServicer):

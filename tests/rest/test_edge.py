@@ -29,7 +29,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jan.auth.v1 import auth_pb2, auth_pb2_grpc
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, models_pb2, models_pb2_grpc
 
-from services.runtime import edge
+from services.runtime import edge, envoy_admin
 from services.runtime.config import Settings
 
 BUF = Path(sys.executable).parent / "buf"
@@ -121,7 +121,7 @@ def rig() -> Iterator[Rig]:
 
 async def until_ready(run_dir: Path, envoy: subprocess.Popen[bytes]) -> None:
     async with asyncio.timeout(20):
-        while not await edge.is_ready(run_dir):
+        while not await envoy_admin.is_ready(run_dir):
             assert envoy.poll() is None, "Envoy did not start"
 
 
@@ -198,7 +198,7 @@ def test_envoy_accepts_a_configuration_with_host_names_and_several_proxies(rig: 
 
 
 async def test_statistics_come_from_the_admin_socket(rig: Rig) -> None:
-    status, body = await edge.admin(rig.run_dir, "/stats/prometheus")
+    status, body = await envoy_admin.ask(rig.run_dir, "/stats/prometheus")
     assert status == 200
     assert b"envoy_http_downstream_rq_total" in body
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry
 
 from services.llm.catalog import Catalog
 from services.llm.completion import Chunk, Engine
@@ -52,7 +52,8 @@ from tests.fake_upstream import (
 )
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi there"}]}
-METRICS = Metrics()
+REGISTRY = CollectorRegistry()
+METRICS = Metrics(REGISTRY)
 LOOPS = {"hasty": HastyLoop}
 
 PROVIDERS = """

@@ -153,6 +153,12 @@ async def test_a_stream_gives_the_same_chunks_however_it_is_written(scene: Scene
     assert await scene.chunks(act) == [ONE, TWO, END]
 
 
+async def test_half_an_event_is_not_taken_for_silence(scene: Scene) -> None:
+    scene.upstream.script(pieces(sse(ONE, Raw(b": busy\n\n"), END, "[DONE]"), 1))
+    batches = [batch async for batch in scene.provider.stream_chat(BODY, deadline=scene.deadline)]
+    assert [len(batch) for batch in batches] == [1, 0, 1]
+
+
 async def test_after_done_nothing_is_waited_for(scene: Scene) -> None:
     assert await scene.chunks([*sse(ONE, END, "[DONE]")[:-1], STALL]) == [ONE, END]
 
@@ -219,7 +225,7 @@ async def test_an_answer_instead_of_a_stream_is_a_failure(scene: Scene) -> None:
 
 async def test_an_event_that_is_too_large_is_a_failure(scene: Scene) -> None:
     with pytest.raises(UpstreamFailed, match="event that is too large"):
-        await scene.chunks(sse("x" * (17 * 1024 * 1024)))
+        await scene.chunks(sse("x" * (20 * 1024 * 1024)))
 
 
 async def test_a_stream_that_breaks_off_is_a_failure_after_its_chunks(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,11 +89,16 @@ def read(path: Path, chosen_set: str, environ: Mapping[str, str] = os.environ) -
     document = _expand(document, environ)
     if not isinstance(document, dict) or not isinstance(document.get("providers") or {}, dict):
         raise ConfigError(f"{path}: expected `providers:` with a set such as `default:` that holds a list")
-    rows = (document.get("providers") or {}).get(chosen_set) or []
+    sets, aliases = document.get("providers") or {}, document.get("aliases") or {}
+    rows = sets.get(chosen_set) or []
+    if (sets and chosen_set not in sets) or not isinstance(rows, list):
+        raise ConfigError(f"{path}: expected a list under providers.{chosen_set}; there is {', '.join(map(str, sets))}")
+    if not isinstance(aliases, dict):
+        raise ConfigError(f"{path}: expected `aliases:` with `name: model` pairs")
     entries = tuple(_entry(row, f"{path}: providers.{chosen_set}[{index}]") for index, row in enumerate(rows))
     return ProvidersFile(
         entries=tuple(each for each in entries if each is not None),
-        aliases={str(alias): str(target) for alias, target in (document.get("aliases") or {}).items()},
+        aliases={str(alias): str(target) for alias, target in aliases.items()},
     )
 
 
@@ -112,47 +117,92 @@ def _entry(row: Any, at: str) -> Entry | None:
     """One entry; None when it is switched off (`active: false`, or an empty `active` or `url` from the environment)."""
     if not isinstance(row, dict) or not row.get("name"):
         raise ConfigError(f"{at}: a provider needs a name")
-    kind = row.get("type", "custom")
+    kind = str(row.get("type", "custom"))
     if kind not in BASE_URLS:
         raise ConfigError(f"{at}.type: {kind!r} is not one of {', '.join(sorted(BASE_URLS))}")
-    if str(row.get("active", True)).lower() in ("false", "", "none", "0", "no"):
+    if not _flag(row, "active", default=True):
         return None
     addresses = _addresses(row, BASE_URLS[kind], at)
     if not addresses:
         return None
-    timeouts = row.get("timeouts") or {}
-    try:
-        return Entry(
-            name=str(row["name"]),
-            type=kind,
-            addresses=addresses,
-            api_key=str(row.get("api_key") or ""),
-            headers={str(name): str(value) for name, value in (row.get("headers") or {}).items()},
-            models=tuple(_model(each, f"{at}.models[{index}]") for index, each in enumerate(row.get("models") or [])),
-            sync_models=bool(row.get("sync_models", not row.get("models"))),
-            max_concurrency=int(row.get("max_concurrency", 0)),
-            stream_usage=bool(row.get("stream_usage", True)),
-            timeouts=Timeouts(**{name: float(value) for name, value in timeouts.items()}),
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{at}: {error}") from error
+    models = _list(row, "models", at)
+    return Entry(
+        name=str(row["name"]),
+        type=kind,
+        addresses=addresses,
+        api_key=str(row.get("api_key") or ""),
+        headers={str(name): str(value) for name, value in _mapping(row, "headers", at).items()},
+        models=tuple(_model(each, f"{at}.models[{index}]") for index, each in enumerate(models)),
+        sync_models=_flag(row, "sync_models", default=not models),
+        max_concurrency=_number(row, "max_concurrency", 0, at),
+        stream_usage=_flag(row, "stream_usage", default=True),
+        timeouts=_timeouts(_mapping(row, "timeouts", at), f"{at}.timeouts"),
+    )
 
 
 def _addresses(row: dict[str, Any], default: str, at: str) -> tuple[Address, ...]:
-    given = row.get("endpoints") or [{"url": row.get("url", default)}]
-    found = []
-    for index, each in enumerate(given):
-        url = str(each.get("url") or "")
-        if not url:
-            continue
+    given = _list(row, "endpoints", at) or [{"url": row.get("url", default)}]
+    found = [_address(each, row, f"{at}.endpoints[{index}]") for index, each in enumerate(given)]
+    return tuple(each for each in found if each is not None)
+
+
+def _address(given: Any, row: dict[str, Any], at: str) -> Address | None:
+    """One address; None when its `url` comes empty from the environment."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"{at}: expected an object with `url`")
+    url = str(given.get("url") or "")
+    if not url:
+        return None
+    if not _reachable(url):
+        raise ConfigError(f"{at}.url: expected http(s)://host[:port]/path without credentials, got {url!r}")
+    weight, priority = _number(row | given, "weight", 1, at), _number(row | given, "priority", 0, at)
+    if weight < 1:
+        raise ConfigError(f"{at}.weight: must be at least 1")
+    return Address(url, weight, priority)
+
+
+def _reachable(url: str) -> bool:
+    try:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ConfigError(f"{at}.endpoints[{index}].url: expected http(s)://host without credentials, got {url!r}")
-        weight = int(each.get("weight", row.get("weight", 1)))
-        if weight < 1:
-            raise ConfigError(f"{at}.endpoints[{index}].weight: must be at least 1")
-        found.append(Address(url, weight, int(each.get("priority", row.get("priority", 0)))))
-    return tuple(found)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        return False
+
+
+def _timeouts(given: dict[str, Any], at: str) -> Timeouts:
+    known = {each.name for each in fields(Timeouts)}
+    if unknown := set(given) - known:
+        raise ConfigError(f"{at}: {', '.join(map(str, unknown))} is none of {', '.join(sorted(known))}")
+    try:
+        return Timeouts(**{name: float(value) for name, value in given.items()})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{at}: expected seconds: {error}") from error
+
+
+def _flag(row: dict[str, Any], name: str, *, default: bool) -> bool:
+    """Yes or no; from the environment it comes as a word, and an empty one is no."""
+    return str(row.get(name, default)).lower() not in ("false", "", "none", "0", "no", "off")
+
+
+def _number(row: dict[str, Any], name: str, default: int, at: str) -> int:
+    try:
+        return int(row.get(name, default))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{at}.{name}: expected a whole number, got {row[name]!r}") from error
+
+
+def _list(row: dict[str, Any], name: str, at: str) -> list[Any]:
+    value = row.get(name) or []
+    if not isinstance(value, list):
+        raise ConfigError(f"{at}.{name}: expected a list")
+    return value
+
+
+def _mapping(row: dict[str, Any], name: str, at: str) -> dict[str, Any]:
+    value = row.get(name) or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{at}.{name}: expected `name: value` pairs")
+    return value
 
 
 def _model(row: Any, at: str) -> ListedModel:

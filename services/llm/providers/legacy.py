@@ -17,8 +17,9 @@ def to_chat(body: Json) -> Json:
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise InvalidRequest("Parameter 'prompt' must be one string for this model", param="prompt")
-    for name in ("suffix", "best_of"):
-        if body.get(name) not in (None, "", 1):
+    for name in ("suffix", "best_of", "echo", "logprobs"):
+        value = body.get(name)
+        if value not in (None, "", False) and (name, value) != ("best_of", 1):
             raise InvalidRequest(f"Parameter '{name}' is not supported by this model", param=name)
     kept = {name: value for name, value in body.items() if name not in _CHAT_ONLY}
     return {**kept, "messages": [{"role": "user", "content": prompt}]}

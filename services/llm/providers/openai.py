@@ -107,10 +107,14 @@ class OpenAIProvider:
                 payloads = self._split(events, data)
                 if DONE in payloads:
                     response.drain()
-                    yield payloads[: payloads.index(DONE)]
+                    if last := payloads[: payloads.index(DONE)]:
+                        yield last
                     return
-                yield payloads
-            yield [payload for payload in events.finish() if payload != DONE]
+                # Silence, and comments that keep a connection alive, are passed on as an empty batch.
+                if payloads or not data or not events.begun:
+                    yield payloads
+            if last := [payload for payload in events.finish() if payload != DONE]:
+                yield last
 
     def _split(self, events: Events, data: bytes) -> list[bytes]:
         try:

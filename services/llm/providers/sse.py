@@ -14,6 +14,11 @@ class Events:
         self._size = 0
         self._held = b""
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of an event is here whose end is not."""
+        return bool(self._parts)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The payload of each event that `data` completes. Raises ValueError when one grows beyond all reason."""
         text = self._lines(data)

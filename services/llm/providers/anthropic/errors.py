@@ -39,7 +39,7 @@ _LONGEST_MESSAGE = 1000
 _TOO_LONG = ("prompt is too long", "exceed context limit", "exceeds the context window")
 
 
-class UpstreamAnswer(Exception):  # noqa: N818 - it is what was said, not what went wrong here
+class UpstreamAnswer(Exception):
     """The upstream's own words, kept as the cause of the error that callers see."""
 
 
