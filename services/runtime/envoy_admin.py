@@ -20,7 +20,7 @@ async def is_ready(run_dir: Path) -> bool:
 async def drain(run_dir: Path) -> None:
     """Close the listeners and wait until the last running request has ended. The caller bounds the wait."""
     await ask(run_dir, "/drain_listeners?graceful&skip_exit", method="POST")
-    while await _active(run_dir):
+    while await _active(run_dir):  # noqa: ASYNC110  # another process knows, and has to be asked
         await asyncio.sleep(0.1)
 
 

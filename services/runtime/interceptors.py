@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 import protovalidate
 from buf.validate import validate_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.runtime import call as calls
 from services.runtime import ids
@@ -61,10 +61,14 @@ class Door(grpc.aio.ServerInterceptor):
             (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
             (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
         }[handler.request_streaming, handler.response_streaming]
-        guarded = self._guard(method, _awaitable(behaviour))
-        return make(guarded, handler.request_deserializer, handler.response_serializer)
+        if handler.request_streaming:
+            guarded = self._guard(method, _awaitable(behaviour), decode=None)
+            return make(guarded, handler.request_deserializer, handler.response_serializer)
+        # For bytes that are no message the library would answer with a Python error, and before asking who calls.
+        guarded = self._guard(method, _awaitable(behaviour), decode=handler.request_deserializer)
+        return make(guarded, None, handler.response_serializer)
 
-    def _guard(self, method: str, behaviour: Behaviour) -> Behaviour:
+    def _guard(self, method: str, behaviour: Behaviour, *, decode: Callable[[bytes], Any] | None) -> Behaviour:
         admit, longest, observe = self._policy.admit, self._longest, self._metrics.call
         loop = asyncio.get_running_loop()
 
@@ -79,7 +83,8 @@ class Door(grpc.aio.ServerInterceptor):
                 left = context.time_remaining()
                 deadline = started + (longest if left is None else min(left, longest))
                 calls.enter(Call(request_id, deadline, caller))
-                if isinstance(request, Message):
+                if decode is not None:
+                    request = _decoded(decode, request)
                     validate(request)
                 return await behaviour(request, context)
             except ApiError as error:
@@ -98,6 +103,13 @@ class Door(grpc.aio.ServerInterceptor):
                 observe(method, outcome, loop.time() - started)
 
         return guarded
+
+
+def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return decode(data)
+    except DecodeError as error:
+        raise InvalidRequest("The request is not a message of the type that this method takes") from error
 
 
 def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
@@ -126,25 +138,41 @@ def validate(request: Message) -> None:
 
 # Their generated types are too narrow for `HasExtension`.
 MESSAGE_RULES: Any = validate_pb2.message
+ONEOF_RULES: Any = validate_pb2.oneof
 FIELD_RULES: Any = validate_pb2.field
 _rules: dict[str, bool] = {}
 
 
 def _has_rules(message: Any) -> bool:
     """Whether the message or one inside it carries a rule; found out once per type, most have none."""
-    name = message.full_name
-    if name not in _rules:
-        _rules[name] = False  # for messages that contain themselves
-        _rules[name] = message.GetOptions().HasExtension(MESSAGE_RULES) or any(
-            field.GetOptions().HasExtension(FIELD_RULES)
-            or (field.message_type is not None and _has_rules(field.message_type))
-            for field in message.fields
-        )
-    return _rules[name]
+    known = _rules.get(message.full_name)
+    if known is None:
+        known = _rules[message.full_name] = any(_states_rules(each) for each in _inside(message))
+    return known
+
+
+def _inside(message: Any) -> list[Any]:
+    """The message type and all types that it is made of."""
+    found, names = [message], {message.full_name}
+    for each in found:
+        for field in each.fields:
+            if field.message_type is not None and field.message_type.full_name not in names:
+                names.add(field.message_type.full_name)
+                found.append(field.message_type)
+    return found
+
+
+def _states_rules(message: Any) -> bool:
+    return (
+        message.GetOptions().HasExtension(MESSAGE_RULES)
+        or any(oneof.GetOptions().HasExtension(ONEOF_RULES) for oneof in message.oneofs)
+        or any(field.GetOptions().HasExtension(FIELD_RULES) for field in message.fields)
+    )
 
 
 def _element(element: Any) -> str:
-    return f"{element.field_name}[{element.index}]" if element.HasField("index") else str(element.field_name)
+    """One step of a field's path, as JSON's readers write it: `messages[0]`, `metadata[key]`."""
+    return f"{element.field_name}[{element.subscript.value}]" if element.subscript else str(element.field_name)
 
 
 def _request_id(given: str | bytes | None) -> str:

@@ -39,6 +39,10 @@ class StartError(Exception):
     """The server cannot start; the message is one line that names the thing and the remedy."""
 
 
+class AlreadySaid(StartError):
+    """A process has found that it cannot start, whatever is tried (`os.EX_CONFIG`), and has said why on stderr."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Process:
     """What to run, when it counts as started, and how it wishes to be stopped."""
@@ -317,6 +321,8 @@ class _Keeper:
         if not self.up.is_set() and not self._process.one_shot:
             await self._wait_until_ready(child)
         await child.exited.wait()
+        if not self.up.is_set() and child.status == f"exit status {os.EX_CONFIG}":
+            raise AlreadySaid(child.last_words())
         if self._process.one_shot:
             if child.status != "exit status 0":
                 raise self._failed(f"failed ({child.status})")

@@ -57,10 +57,8 @@ def server(_upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) ->
         *({"name": f"fragile-{n}", "url": _upstream.url, "models": [f"fragile-{n}"]} for n in range(FRAGILE)),
     ]
     (folder / "providers.yml").write_text(providers(*entries, aliases={"nickname": "fake"}))
-    running = JanServer(folder)
-    running.start()
-    yield running
-    assert running.stop() == 0
+    with JanServer(folder) as running:
+        yield running
 
 
 @pytest.fixture

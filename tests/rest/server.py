@@ -1,9 +1,8 @@
 """The whole server as a test meets it: `jan-server up` as a child process, on ports and in a directory of its own.
 
-    server = JanServer(tmp_path, WORKERS="2")
-    server.start()                       # returns when /readyz says so
-    os.kill(server.children()["worker-0"], signal.SIGKILL)
-    server.stop()                        # Ctrl-C; the exit status
+    with JanServer(tmp_path, WORKERS="2") as server:     # up when /readyz says so, stopped with Ctrl-C at the end
+        server.get("/auth/me", server.token())
+        os.kill(server.children()["worker-0"], signal.SIGKILL)
 
 Its settings are the ones given and nothing else: what the environment of the tests holds does not reach it.
 """
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -49,10 +48,21 @@ class JanServer:
             "WORKERS": "1",
             **settings,
         }
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         self._stdout.touch()
         self._stderr.touch()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.kill()
+        elif not self._ended():
+            assert self.stop() == 0
 
     @property
     def url(self) -> str:
@@ -80,8 +90,12 @@ class JanServer:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.launch()
-        eventually(lambda: self.is_ready() or self._ended())
-        assert not self._ended(), f"jan-server ended: {self.errors}"
+        try:
+            eventually(lambda: self.is_ready() or self._ended())
+            assert not self._ended(), f"jan-server ended: {self.errors}"
+        except BaseException:
+            self.kill()
+            raise
 
     def launch(self) -> None:
         """Start it and do not wait."""
@@ -97,32 +111,37 @@ class JanServer:
                 start_new_session=True,
             )
 
-    def wait(self, patience: float = PATIENCE) -> int:
-        """Its exit status, when it has ended by itself."""
-        return self._process.wait(patience)
+    def wait(self) -> int:
+        """Its exit status, when it ends by itself in time."""
+        try:
+            return self._process.wait(PATIENCE)
+        finally:
+            self.kill()
 
     def stop(self) -> int:
         """Press Ctrl-C and return the exit status."""
-        if not self._ended():
-            self._process.send_signal(signal.SIGINT)
-        try:
-            return self.wait()
-        finally:
-            self._process.kill()  # whose children end with it
+        self._process.send_signal(signal.SIGINT)
+        return self.wait()
 
-    def is_ready(self, path: str = "/readyz") -> bool:
+    def kill(self) -> None:
+        """kill -9, after which nothing of it must be left."""
+        self._process.kill()
+        self._process.wait()
+
+    def get(self, path: str, token: str = "") -> httpx.Response:
+        """What the gateway answers, to the bearer of `token` or to a stranger."""
+        return httpx.get(self.url + path, headers={"authorization": f"Bearer {token}"} if token else {})
+
+    def is_ready(self) -> bool:
         with suppress(httpx.TransportError):
-            return httpx.get(self.url + path).status_code == 200
+            return self.get("/readyz").status_code == 200
         return False
 
     def token(self) -> str:
         """The access token of a new guest."""
-        return str(self.login()["access_token"])
-
-    def login(self) -> dict[str, Any]:
         answer = httpx.post(f"{self.url}/auth/guest-login")
         assert answer.status_code == 201, answer.text
-        return dict(answer.json())
+        return str(answer.json()["access_token"])
 
     def access_log(self) -> list[dict[str, Any]]:
         """The lines about requests, as far as the gateway has written them."""
@@ -132,6 +151,11 @@ class JanServer:
     def children(self) -> dict[str, int]:
         """The living processes that the supervisor runs: postgres, auth, worker-0..., gateway, and their numbers."""
         return {name: pid for pid in _children_of(self.pid) if (name := _name_of(pid))}
+
+    def serves(self, name: str) -> bool:
+        """Whether that process answers on its socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return not probe.connect_ex(str((self.data_dir / "run" / name).resolve().with_suffix(".sock")))
 
     def tree(self) -> list[int]:
         """Every process of this server."""

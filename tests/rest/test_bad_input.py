@@ -230,7 +230,7 @@ def unsigned(server: JanServer) -> str:
 
 def signed_with_the_public_key(server: JanServer) -> str:
     """The old trick: HMAC with the key that everybody may read."""
-    public = httpx.get(f"{server.url}/.well-known/jwks.json").json()["keys"][0]
+    public = server.get("/.well-known/jwks.json").json()["keys"][0]
     head, body = (
         {"alg": "HS256", "kid": public["kid"]},
         jwt.decode(server.token(), options={"verify_signature": False}),

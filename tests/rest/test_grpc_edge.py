@@ -100,7 +100,7 @@ async def test_a_stream_arrives_word_by_word(chat: Any, bearer: Any, upstream: F
     gate.release(5)
     finish, usage = [each async for each in chunks]
     assert said == ["Hello", " world"]
-    assert finish.choices[0].finish_reason.string_value == "stop"
+    assert finish.choices[0].finish_reason == "stop"
     assert (len(usage.choices), usage.usage.total_tokens) == (0, USAGE["total_tokens"])
 
 

@@ -154,9 +154,17 @@ async def test_a_stream_gives_the_same_chunks_however_it_is_written(scene: Scene
 
 
 async def test_half_an_event_is_not_taken_for_silence(scene: Scene) -> None:
-    scene.upstream.script(pieces(sse(ONE, Raw(b": busy\n\n"), END, "[DONE]"), 1))
-    batches = [batch async for batch in scene.provider.stream_chat(BODY, deadline=scene.deadline)]
-    assert [len(batch) for batch in batches] == [1, 0, 1]
+    scene.upstream.script(pieces(sse(ONE, TWO, END, "[DONE]"), 1))
+    assert all([batch async for batch in scene.provider.stream_chat(BODY, deadline=scene.deadline)])
+
+
+async def test_a_comment_that_keeps_the_connection_alive_is_passed_on_as_silence(scene: Scene) -> None:
+    gate = scene.upstream.gate()
+    scene.upstream.script(sse(Raw(b": busy\n\n"), gate, END, "[DONE]"))
+    batches = scene.provider.stream_chat(BODY, deadline=scene.deadline)
+    assert await anext(batches) == []
+    gate.release()
+    assert [len(batch) async for batch in batches] == [1]
 
 
 async def test_after_done_nothing_is_waited_for(scene: Scene) -> None:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from services.llm.providers.entries import BASE_URLS, Address, Entry, ListedModel, ProvidersFile, read
-from services.llm.providers.http1 import Timeouts
+from services.llm.providers.timeouts import Timeouts
 from services.runtime.config import ConfigError
 
 SHIPPED = Path(__file__).parents[2] / "deploy/config/providers.yml"

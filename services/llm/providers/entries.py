@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from services.llm.providers.http1 import Timeouts
+from services.llm.providers.timeouts import Timeouts
 from services.runtime.config import ConfigError
 
 # Where each vendor's API lives. A type without an address needs `url`.
@@ -85,7 +85,7 @@ def read(path: Path, chosen_set: str, environ: Mapping[str, str] = os.environ) -
     try:
         document = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     document = _expand(document, environ)
     if not isinstance(document, dict) or not isinstance(document.get("providers") or {}, dict):
         raise ConfigError(f"{path}: expected `providers:` with a set such as `default:` that holds a list")

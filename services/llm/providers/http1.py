@@ -15,13 +15,13 @@ import ssl
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
 from services.llm.providers.provider import remaining
+from services.llm.providers.timeouts import Timeouts
 from services.runtime.errors import ApiError, Unavailable, UpstreamFailed, UpstreamTimeout
 from services.runtime.pacing import Pacer
 
@@ -31,15 +31,6 @@ IDLE_CONNECTIONS = 256
 IDLE_SECONDS = 30.0
 DRAIN_SECONDS = 1.0
 SILENCE = 15.0
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Deadlines of one upstream in seconds, besides the deadline of the call itself."""
-
-    connect: float = 5.0
-    first_byte: float = 120.0
-    idle: float = 120.0
 
 
 class StaleConnection(Exception):
@@ -300,9 +291,9 @@ class Connection(asyncio.Protocol):
 class Client:
     """Connections to every upstream, kept alive between requests. One per event loop."""
 
-    def __init__(self, pacer: Pacer, timeouts: Timeouts = Timeouts()) -> None:
+    def __init__(self, pacer: Pacer, timeouts: Timeouts | None = None) -> None:
         self._pacer = pacer
-        self._timeouts = timeouts
+        self._timeouts = timeouts or Timeouts()
         self._idle: dict[tuple[str, str], list[Connection]] = defaultdict(list)
         self._tls: ssl.SSLContext | None = None
 

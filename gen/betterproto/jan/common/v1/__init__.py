@@ -215,6 +215,31 @@ class ErrorReason(betterproto2.Enum):
     The model's provider did not answer in time.
     """
 
+    MEDIA_NOT_FOUND = 25
+    """
+    The image named by a `jan_` id is absent, or not the caller's. Example: `messages[0].content[1].image_url.url`.
+    """
+
+    UNSUPPORTED_MEDIA_TYPE = 26
+    """
+    The model's provider cannot read content of this type. Example: an audio part for a model that only sees images.
+    """
+
+    UNSUPPORTED_TOOL = 27
+    """
+    The model's provider does not have a tool of this type.
+    """
+
+    INVALID_DATA_URL = 28
+    """
+    A `data:` URL that is not one: no base64, or no media type.
+    """
+
+    INVALID_URL = 29
+    """
+    A URL that cannot be used here. Example: `http://` where the provider fetches only `https://`.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -243,6 +268,11 @@ class ErrorReason(betterproto2.Enum):
             22: "ERROR_REASON_SERVICE_UNAVAILABLE",
             23: "ERROR_REASON_NO_PROVIDER_AVAILABLE",
             24: "ERROR_REASON_UPSTREAM_TIMEOUT",
+            25: "ERROR_REASON_MEDIA_NOT_FOUND",
+            26: "ERROR_REASON_UNSUPPORTED_MEDIA_TYPE",
+            27: "ERROR_REASON_UNSUPPORTED_TOOL",
+            28: "ERROR_REASON_INVALID_DATA_URL",
+            29: "ERROR_REASON_INVALID_URL",
         }
 
     @classmethod
@@ -273,6 +303,11 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_SERVICE_UNAVAILABLE": 22,
             "ERROR_REASON_NO_PROVIDER_AVAILABLE": 23,
             "ERROR_REASON_UPSTREAM_TIMEOUT": 24,
+            "ERROR_REASON_MEDIA_NOT_FOUND": 25,
+            "ERROR_REASON_UNSUPPORTED_MEDIA_TYPE": 26,
+            "ERROR_REASON_UNSUPPORTED_TOOL": 27,
+            "ERROR_REASON_INVALID_DATA_URL": 28,
+            "ERROR_REASON_INVALID_URL": 29,
         }
 
 
