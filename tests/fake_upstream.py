@@ -284,7 +284,7 @@ class FakeUpstream:
 
     def stop_listening(self) -> None:
         """Refuse new connections, as a server does that is down."""
-        self._loop.call_soon_threadsafe(self._server.close)
+        self._run(self._refuse())
         self._run(self._close_connections())
 
     def _act_for(self, request: Request) -> Act:
@@ -296,11 +296,14 @@ class FakeUpstream:
         return self._acts.popleft() if self._acts else self.default(request)
 
     async def _stop(self) -> None:
+        await self._refuse()
+        await self._close_connections()
+
+    async def _refuse(self) -> None:
+        """Close the listening socket, but not under a connection that is being accepted, which asyncio would leak."""
+        while accepting := [each for each in asyncio.all_tasks() if "_accept_connection" in repr(each.get_coro())]:
+            await asyncio.gather(*accepting)
         self._server.close()
-        await self._close_connections()
-        accepting = asyncio.all_tasks() - {asyncio.current_task()}  # connections that are only just being made
-        await asyncio.gather(*accepting, return_exceptions=True)
-        await self._close_connections()
 
     async def _close_connections(self) -> None:
         open_now = tuple(self._open)

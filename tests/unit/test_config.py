@@ -32,6 +32,8 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
     [
         ("GATEWAY_PORT", "70000"),
         ("GATEWAY_PORT", "http"),
+        ("WORKERS", "0"),
+        ("WORKERS", "1_000"),
         ("SHUTDOWN_TIMEOUT", "soon"),
         ("SHUTDOWN_TIMEOUT", "-5s"),
         ("AUTH_GUEST_ENABLED", "maybe"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from services.runtime.machine import check_ports, locked, may_enter, remove_sockets, socket_directory
-from services.runtime.supervisor import Process, StartError, Supervisor, accepts
+from services.runtime.supervisor import AlreadySaid, Process, StartError, Supervisor, accepts
 
 CHILD = """
 import os, signal, sys
@@ -159,6 +159,17 @@ async def test_a_process_that_keeps_failing_fails_the_start_with_its_last_words(
         await start([failing])
     assert await diary.rest() == ["worker tried"] * 3
     assert capfd.readouterr().err.count("no such model") == 3
+
+
+@pytest.mark.parametrize("one_shot", [False, True])
+async def test_a_process_that_says_it_cannot_start_is_not_tried_again(
+    diary: Diary, capfd: pytest.CaptureFixture[str], one_shot: bool
+) -> None:
+    words = f"import sys; say('tried'); print('KEY=x is no key', file=sys.stderr); sys.exit({os.EX_CONFIG})"
+    with pytest.raises(AlreadySaid, match=r"^KEY=x is no key$"):
+        await start([child("worker", diary, CHILD + words, one_shot=one_shot, ready=lambda: asyncio.sleep(0, False))])
+    assert await diary.rest() == ["worker tried"]
+    assert capfd.readouterr().err == "KEY=x is no key\n"
 
 
 async def test_a_process_that_is_not_ready_in_time_fails_the_start(diary: Diary) -> None:
