@@ -145,6 +145,8 @@ def _migrate(settings: Settings, options: argparse.Namespace) -> None:
 def _keys(settings: Settings, options: argparse.Namespace) -> None:
     from services.auth.keys import KeyRing
 
+    if settings.auth_signing_key_file:
+        raise ConfigError("AUTH_SIGNING_KEY_FILE is set: replace that file and restart to change the key")
     print(KeyRing(settings.data_dir / "keys", settings.auth_signing_alg).rotate())  # noqa: T201
 
 

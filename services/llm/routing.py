@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from services.llm.providers.provider import Provider
-from services.runtime.errors import ApiError, RateLimited, Unavailable, UpstreamFailed, UpstreamTimeout
+from services.runtime.errors import ApiError, RateLimited, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 
 FAILURES_TO_OPEN = 5
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
@@ -81,6 +81,8 @@ class Upstream:
         except ApiError as error:
             if isinstance(error, UpstreamTimeout) and self.breaker.clock() > deadline - AT_ONCE:
                 pass  # the caller had no more time, which says nothing about the upstream
+            elif isinstance(error, UpstreamRefused):
+                self.breaker.succeeded()  # one deleted model must not take all the others of its provider away
             elif isinstance(error, UpstreamFailed | UpstreamTimeout | Unavailable):
                 self.breaker.failed(probing=probing)
             else:
@@ -149,8 +151,8 @@ async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], 
 
 
 def _pause(attempts: int, error: ApiError) -> float | None:
-    """Seconds before the next round; None when waiting is the client's business."""
-    if isinstance(error, UpstreamTimeout):
+    """Seconds before the next round; None when waiting is the client's business, or cures nothing."""
+    if isinstance(error, UpstreamTimeout | UpstreamRefused):
         return None
     if error.retry_after is not None and isinstance(error, RateLimited):
         return error.retry_after + random.uniform(0, 0.1) if error.retry_after <= LONGEST_WAIT else None  # noqa: S311

@@ -124,7 +124,9 @@ def command(settings: Settings, config: Path, *, concurrency: int | None = None)
         "--log-level",
         level,
         "--component-log-level",
-        "jwt:error",  # its first look at the keys, before the listeners are open, always fails
+        # jwt: its first look at the keys, before the listeners are open, always fails. misc: says at every start that
+        # the Connect bridge is still marked as work in progress (docs/gateway.md).
+        "jwt:error,misc:error",
         "--log-format",
         json if settings.log_format == "json" else text,
     ]

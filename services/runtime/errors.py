@@ -11,6 +11,7 @@ Engines and stores raise the subclasses below; `interceptors.py` turns them into
     ├── NotFound           404      ├── Internal            500
     ├── MethodNotAllowed   405      ├── NotImplementedYet   501
     ├── RequestTimeout     408      ├── UpstreamFailed      502
+    │                               │   └── UpstreamRefused
     │                               ├── Unavailable         503
     │                               └── UpstreamTimeout     504
 """
@@ -131,6 +132,10 @@ class UpstreamFailed(ApiError):
     """A provider answered wrongly, or broke off."""
 
     kind = Kind(502, StatusCode.UNAVAILABLE, "upstream_error", "upstream_error")
+
+
+class UpstreamRefused(UpstreamFailed):
+    """A provider that does not do this for us (our key, its model list): another may, the same one will not."""
 
 
 class Unavailable(ApiError):

@@ -69,11 +69,6 @@ class JanServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def target(self) -> str:
-        """The gateway, for gRPC."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
     def pid(self) -> int:
         return self._process.pid
 
@@ -178,11 +173,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def eventually(condition: Callable[[], Any], within: float = PATIENCE) -> Any:
-    """What `condition` returns as soon as that is true: for what no event tells, such as a line in another's log."""
+    """What `condition` returns as soon as that is true. It looks again and again: only for what no event tells, such as
+    a line in the log of another process."""
     deadline = time.monotonic() + within
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not so after {within} s"
-        select.select([], [], [], 0.02)
+        time.sleep(0.02)
     return value
 
 

@@ -17,6 +17,7 @@ from services.runtime.errors import (
     TooLarge,
     Unavailable,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 
@@ -202,10 +203,10 @@ async def test_json_where_a_stream_was_asked_for_is_an_error():
         (400, "invalid_request_error", InvalidRequest),
         (422, "invalid_request_error", InvalidRequest),
         (413, "request_too_large", TooLarge),
-        (401, "authentication_error", UpstreamFailed),
-        (402, "billing_error", UpstreamFailed),
-        (403, "permission_error", UpstreamFailed),
-        (404, "not_found_error", UpstreamFailed),
+        (401, "authentication_error", UpstreamRefused),
+        (402, "billing_error", UpstreamRefused),
+        (403, "permission_error", UpstreamRefused),
+        (404, "not_found_error", UpstreamRefused),
         (408, "timeout_error", UpstreamTimeout),
         (429, "rate_limit_error", RateLimited),
         (500, "api_error", UpstreamFailed),

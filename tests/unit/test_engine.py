@@ -24,6 +24,7 @@ from services.runtime.errors import (
     TooLarge,
     Unavailable,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from services.runtime.metrics import Metrics
@@ -174,7 +175,7 @@ async def test_what_an_answer_lacks_is_added(scene: Scene) -> None:
 
 HALF = [head(200, {"content-length": "99"}) + b'{"id":', CLOSE]
 FAILURES: dict[str, tuple[Act, type[ApiError], str]] = {
-    "401": (status(401), UpstreamFailed, "refused the server's credentials"),
+    "401": (status(401), UpstreamRefused, "refused the server's credentials"),
     "429": (status(429, headers={"retry-after": "9"}), RateLimited, "rate limited"),
     "500": (status(500), UpstreamFailed, "status 500"),
     "503 as a page": (page(503), Unavailable, "overloaded or down"),

@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from services.llm.providers.failures import retry_after
 from services.llm.providers.http1 import Client
-from services.llm.providers.openai import OpenAIProvider, embedded_error, refusal, retry_after
+from services.llm.providers.openai import OpenAIProvider, embedded_error, refusal
 from services.runtime.errors import (
     ApiError,
     InvalidRequest,
@@ -21,6 +22,7 @@ from services.runtime.errors import (
     TooLarge,
     Unavailable,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from services.runtime.pacing import Pacer
@@ -193,11 +195,11 @@ async def test_leaving_a_stream_hangs_up(scene: Scene) -> None:
 REFUSALS: dict[str, tuple[Act, type[ApiError], str]] = {
     "400": (status(400), InvalidRequest, "scripted 400"),
     "400 as a page": (page(400), InvalidRequest, "refused the request"),
-    "401": (status(401), UpstreamFailed, "refused the server's credentials"),
-    "403": (status(403), UpstreamFailed, "refused the server's credentials"),
-    "404": (status(404), UpstreamFailed, "status 404"),
+    "401": (status(401), UpstreamRefused, "refused the server's credentials"),
+    "403": (status(403), UpstreamRefused, "refused the server's credentials"),
+    "404": (status(404), UpstreamRefused, "does not serve this model"),
     "408": (status(408), UpstreamTimeout, "did not answer in time"),
-    "413": (status(413), TooLarge, "too large"),
+    "413": (status(413), TooLarge, "no"),
     "422": (status(422, {"detail": "x"}), InvalidRequest, "refused the request"),
     "429": (status(429), RateLimited, "rate limited"),
     "500": (status(500), UpstreamFailed, "status 500"),

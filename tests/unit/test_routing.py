@@ -26,6 +26,7 @@ from services.runtime.errors import (
     RateLimited,
     Unavailable,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from tests.clock import movable, run
@@ -288,3 +289,22 @@ def test_a_client_that_hangs_up_says_nothing_about_the_upstream() -> None:
         with pytest.raises(asyncio.CancelledError), target.lease(LATER):
             raise asyncio.CancelledError
     assert (target.breaker.failures, target.active) == (FAILURES_TO_OPEN - 1, 0)
+
+
+def test_a_refusal_that_another_try_cannot_cure_is_asked_of_each_endpoint_once() -> None:
+    asked: list[str] = []
+
+    async def refused(target: Endpoint) -> None:
+        asked.append(target.model)
+        raise UpstreamRefused("no such model")
+
+    route = Route([endpoint("first"), endpoint("second", priority=1)])
+    with pytest.raises(UpstreamRefused):
+        run(first_success(route, refused, deadline=LATER))
+    assert asked == ["first", "second"]
+
+
+def test_refusals_leave_the_breaker_closed() -> None:
+    target = upstream()
+    fail(target, times=FAILURES_TO_OPEN * 2, error=UpstreamRefused("no such model"))
+    assert target.usable

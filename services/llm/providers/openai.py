@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import AsyncGenerator
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from services.llm.providers.failures import LARGEST_ERROR, LONGEST_MESSAGE, failure, retry_after
 from services.llm.providers.http1 import Client, Response
 from services.llm.providers.provider import Json
 from services.llm.providers.sse import Events
-from services.runtime.errors import (
-    ApiError,
-    InvalidRequest,
-    RateLimited,
-    TooLarge,
-    Unavailable,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
+from services.runtime.errors import ApiError, UpstreamFailed
 
-LARGEST_ERROR = 64 * 1024
-LONGEST_MESSAGE = 1000
 DONE = b"[DONE]"
-_NUMBER = re.compile(r"\d{1,9}(\.\d+)?")
 
 
 class OpenAIProvider:
@@ -134,27 +121,18 @@ class OpenAIProvider:
         return refusal(self._name, response.status, details, retry_after(response.headers))
 
 
-def refusal(name: str, status: int, details: Any, wait: float | None) -> ApiError:
-    """The error for an upstream's HTTP `status` (CONTRACT 2.2); its own words only for what the caller sent."""
-    if status in (400, 422):
-        fields = details if isinstance(details, dict) else {"message": details}
-        message, param, code = (fields.get(key) for key in ("message", "param", "code"))
-        return InvalidRequest(
-            _text(message) or f"Provider '{name}' refused the request",
-            param=param if isinstance(param, str) else None,
-            code="context_length_exceeded" if code == "context_length_exceeded" else None,
-        )
-    if status == 413:
-        return TooLarge(f"Provider '{name}' refused the request as too large")
-    if status == 429:
-        return RateLimited(f"Provider '{name}' is rate limited", code="upstream_rate_limited", retry_after=wait or 1)
-    if status in (401, 403):
-        return UpstreamFailed(f"Provider '{name}' refused the server's credentials")
-    if status in (408, 504):
-        return UpstreamTimeout(f"Provider '{name}' did not answer in time")
-    if status in (503, 529):
-        return Unavailable(f"Provider '{name}' is overloaded or down", retry_after=wait or 1)
-    return UpstreamFailed(f"Provider '{name}' answered with status {status}")
+def refusal(name: str, status: int, details: Any, wait: float | None = None) -> ApiError:
+    """The error for an answer other than 200; `details` is its error object, whatever shape it has."""
+    fields = details if isinstance(details, dict) else {"message": details}
+    param, too_long = fields.get("param"), fields.get("code") == "context_length_exceeded"
+    return failure(
+        name,
+        status,
+        message=fields.get("message"),
+        code="context_length_exceeded" if too_long else None,
+        param=param if isinstance(param, str) else None,
+        wait=wait,
+    )
 
 
 def embedded_error(name: str, details: Any) -> ApiError:
@@ -163,24 +141,8 @@ def embedded_error(name: str, details: Any) -> ApiError:
     if isinstance(code, str) and code.isdigit():
         code = int(code)
     if isinstance(code, int) and 400 <= code < 600:
-        return refusal(name, code, details, None)
-    message = _text(details.get("message") if isinstance(details, dict) else details)
-    return UpstreamFailed(f"Provider '{name}' failed: {message}" if message else f"Provider '{name}' failed")
-
-
-def retry_after(headers: dict[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (RFC 9110, 10.2.3: a number or a date)."""
-    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
-    if _NUMBER.fullmatch(milliseconds):
-        return float(milliseconds) / 1000
-    if _NUMBER.fullmatch(value):
-        return float(value)
-    try:
-        until = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, until.timestamp() - time.time())
-
-
-def _text(value: Any) -> str:
-    return value[:LONGEST_MESSAGE] if isinstance(value, str) else ""
+        return refusal(name, code, details)
+    message = details.get("message") if isinstance(details, dict) else details
+    if isinstance(message, str) and message:
+        return UpstreamFailed(f"Provider '{name}' failed: {message[:LONGEST_MESSAGE]}")
+    return UpstreamFailed(f"Provider '{name}' failed")

@@ -11,16 +11,9 @@ from typing import Any
 
 import orjson
 
+from services.llm.providers.failures import LONGEST_MESSAGE, failure, retry_after
 from services.llm.providers.provider import Json
-from services.runtime.errors import (
-    ApiError,
-    InvalidRequest,
-    RateLimited,
-    TooLarge,
-    Unavailable,
-    UpstreamFailed,
-    UpstreamTimeout,
-)
+from services.runtime.errors import ApiError
 
 # The status that goes with an error type, for errors in a stream that already answered 200.
 _STATUSES = {
@@ -35,7 +28,6 @@ _STATUSES = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-_LONGEST_MESSAGE = 1000
 _TOO_LONG = ("prompt is too long", "exceed context limit", "exceeds the context window")
 
 
@@ -45,42 +37,35 @@ class UpstreamAnswer(Exception):
 
 def status_error(status: int, headers: Mapping[str, str], body: bytes, *, provider: str) -> ApiError:
     """The error for an HTTP answer other than 200. `headers` have lower-case names."""
-    return _error(status, _details(body), retry_after=_seconds(headers.get("retry-after")), provider=provider)
+    return _error(status, _details(body), wait=retry_after(headers), provider=provider)
 
 
 def event_error(event: Json, *, provider: str) -> ApiError:
     """The error for an `error` event, or for an error body under status 200."""
     details = event.get("error")
     details = details if isinstance(details, dict) else {}
-    return _error(_STATUSES.get(str(details.get("type")), 500), details, retry_after=None, provider=provider)
+    return _error(_STATUSES.get(str(details.get("type")), 500), details, wait=None, provider=provider)
 
 
-def _error(status: int, details: Json, *, retry_after: float | None, provider: str) -> ApiError:
-    message = str(details.get("message") or f"Provider '{provider}' refused the request")[:_LONGEST_MESSAGE]
-    error = _translated(status, message, retry_after, provider)
+def _error(status: int, details: Json, *, wait: float | None, provider: str) -> ApiError:
+    message = str(details.get("message") or f"Provider '{provider}' refused the request")[:LONGEST_MESSAGE]
+    error = _translated(status, message, wait, provider)
     error.__cause__ = UpstreamAnswer(f"{provider}: {status} {details.get('type')}: {message}")
     return error
 
 
-def _translated(status: int, message: str, retry_after: float | None, provider: str) -> ApiError:
-    if status in (400, 422) and "credit balance is too low" not in message:
-        if any(words in message for words in _TOO_LONG):
-            return InvalidRequest(message, code="context_length_exceeded", param="messages")
-        return InvalidRequest(message)
-    if status == 413:
-        return TooLarge(message)
-    if status == 429:
-        message = f"Provider '{provider}' limits the rate of requests; try again later"
-        return RateLimited(message, code="upstream_rate_limited", retry_after=retry_after or 1)
-    if status in (503, 529):
-        return Unavailable(f"Provider '{provider}' is overloaded; try again shortly", retry_after=retry_after or 1)
-    if status in (408, 504):
-        return UpstreamTimeout(f"Provider '{provider}' did not answer in time")
-    if status == 404:
-        return UpstreamFailed(f"Provider '{provider}' does not serve this model")
-    if status < 500:
-        return UpstreamFailed(f"Provider '{provider}' refused this installation's request")
-    return UpstreamFailed(f"Provider '{provider}' failed with status {status}")
+def _translated(status: int, message: str, wait: float | None, provider: str) -> ApiError:
+    if status == 400 and "credit balance is too low" in message:
+        status = 402
+    too_long = status in (400, 422) and any(words in message for words in _TOO_LONG)
+    return failure(
+        provider,
+        status,
+        message=message,
+        code="context_length_exceeded" if too_long else None,
+        param="messages" if too_long else None,
+        wait=wait,
+    )
 
 
 def _details(body: bytes) -> Json:
@@ -91,11 +76,3 @@ def _details(body: bytes) -> Json:
         return {}
     error = parsed.get("error") if isinstance(parsed, dict) else None
     return error if isinstance(error, dict) else {}
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """`retry-after` in seconds; Anthropic sends no dates."""
-    try:
-        return max(0.0, float(retry_after or ""))
-    except ValueError:
-        return None
