@@ -88,7 +88,7 @@ async def _auth(settings: Settings, folder: Path, checks: dict[str, Check], stac
 async def _llm(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> list[Mounted]:
     pacer = Pacer()
     client = Client(pacer)
-    stack.callback(client.close)
+    stack.push_async_callback(client.close)
     catalog = Catalog(settings, client)
     stack.push_async_callback(catalog.close)
     await catalog.start()

@@ -88,7 +88,7 @@ class Scene:
         self.engine = Engine(self.catalog, self.pacer, METRICS)
 
     async def close(self) -> None:
-        self.client.close()
+        await self.client.close()
         await self.catalog.close()
         await asyncio.sleep(0)
 

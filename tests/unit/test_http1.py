@@ -52,7 +52,7 @@ class Scene:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.client.close()
+        await self.client.close()
         await settled()
 
     def post(self, body: bytes = b"{}", *, seconds: float = FOREVER) -> AbstractAsyncContextManager[Response]:

@@ -82,7 +82,7 @@ async def scene() -> AsyncIterator[Scene]:
     with FakeUpstream() as upstream:
         client = Client(Pacer())
         yield Scene(upstream, client)
-        client.close()
+        await client.close()
         await asyncio.sleep(0)
 
 
@@ -199,7 +199,7 @@ REFUSALS: dict[str, tuple[Act, type[ApiError], str]] = {
     "403": (status(403), UpstreamRefused, "refused the server's credentials"),
     "404": (status(404), UpstreamRefused, "does not serve this model"),
     "408": (status(408), UpstreamTimeout, "did not answer in time"),
-    "413": (status(413), TooLarge, "no"),
+    "413": (status(413), TooLarge, "scripted 413"),
     "422": (status(422, {"detail": "x"}), InvalidRequest, "refused the request"),
     "429": (status(429), RateLimited, "rate limited"),
     "500": (status(500), UpstreamFailed, "status 500"),

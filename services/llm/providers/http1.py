@@ -184,10 +184,12 @@ class Response:
 class Connection(asyncio.Protocol):
     """One TCP or TLS connection, which carries one exchange at a time."""
 
-    def __init__(self, idle: list[Connection], pacer: Pacer) -> None:
+    def __init__(self, opened: set[Connection], idle: list[Connection], pacer: Pacer) -> None:
         self.pacer = pacer
         self.idle_since: float | None = None
         self.closed = False
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open = opened
         self._idle = idle
         self._transport: asyncio.Transport
         self._response: Response | None = None
@@ -220,6 +222,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._response is None:  # bytes that nobody asked for
@@ -233,6 +236,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._open.discard(self)
+        self.lost.set_result(None)
         if self in self._idle:
             self._idle.remove(self)
         response = self._response
@@ -295,12 +300,13 @@ class Client:
         self._pacer = pacer
         self._timeouts = timeouts or Timeouts()
         self._idle: dict[tuple[str, str], list[Connection]] = defaultdict(list)
+        self._open: set[Connection] = set()
         self._tls: ssl.SSLContext | None = None
 
     def with_timeouts(self, timeouts: Timeouts) -> Client:
         """The same connections under other timeouts."""
         other = Client(self._pacer, timeouts)
-        other._idle = self._idle
+        other._idle, other._open = self._idle, self._open
         return other
 
     @asynccontextmanager
@@ -323,11 +329,12 @@ class Client:
         finally:
             response.close()
 
-    def close(self) -> None:
-        """Close what is idle."""
-        for idle in self._idle.values():
-            for connection in tuple(idle):
-                connection.abort()
+    async def close(self) -> None:
+        """Abort every connection, running exchanges included, and wait until the sockets are closed."""
+        connections = tuple(self._open)
+        for connection in connections:
+            connection.abort()
+        await asyncio.gather(*(connection.lost for connection in connections))
 
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline: float
@@ -368,7 +375,7 @@ class Client:
         try:
             async with asyncio.timeout(min(self._timeouts.connect, remaining(deadline))):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(idle, self._pacer), target.hostname or "", port, ssl=tls
+                    lambda: Connection(self._open, idle, self._pacer), target.hostname or "", port, ssl=tls
                 )
         except TimeoutError as error:
             raise UpstreamTimeout("The model provider could not be reached in time") from error
