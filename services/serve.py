@@ -24,8 +24,8 @@ from services.llm.models import ModelServicer
 from services.llm.providers.http1 import Client
 from services.runtime import db
 from services.runtime.config import Settings
+from services.runtime.door import Door
 from services.runtime.identity import KeyFile, TokenVerifier
-from services.runtime.interceptors import Door
 from services.runtime.metrics import Metrics, publish
 from services.runtime.pacing import Pacer
 from services.runtime.policy import Policy
@@ -68,7 +68,7 @@ async def assemble(
         address,
         mounted,
         status=status,
-        interceptors=[Door(Policy(verifier, services), metrics, longest=settings.stream_timeout)],
+        door=Door(Policy(verifier, services), metrics, longest=settings.stream_timeout),
         max_message_bytes=settings.max_body_bytes,
         reflected=[service.full_name for service in services] if settings.reflection else [],
     )

@@ -11,7 +11,8 @@ from google.api.httpbody_pb2 import HttpBody
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, completions_pb2, embeddings_pb2
 
 from services.llm import wire
-from services.llm.completion import Chunk, Engine
+from services.llm.answer import Chunk
+from services.llm.completion import Engine
 from services.llm.embedding import EmbeddingEngine
 from services.runtime import call
 from services.runtime.httpbody import json_body, parse_object, write_events
@@ -41,12 +42,11 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
                 for chunk in batch:
                     yield wire.chat_chunk(chunk.data)
 
-    async def CreateChatCompletionHttp(self, request: HttpBody, context: Context) -> None:
+    async def CreateChatCompletionHttp(self, request: HttpBody, context: Context) -> HttpBody:
         body, deadline = parse_object(request), call.current().deadline
         if body.get("stream") is True:
-            await write_events(context, _payloads(self._engine.stream_chat(body, deadline=deadline)))
-        else:
-            await context.write(json_body(await self._engine.chat(body, deadline=deadline)))
+            return await write_events(context, _payloads(self._engine.stream_chat(body, deadline=deadline)))
+        return json_body(await self._engine.chat(body, deadline=deadline))
 
     async def CreateCompletion(
         self, request: completions_pb2.CreateCompletionRequest, context: Context
@@ -63,12 +63,11 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
                 for chunk in batch:
                     yield wire.completion(chunk.data)
 
-    async def CreateCompletionHttp(self, request: HttpBody, context: Context) -> None:
+    async def CreateCompletionHttp(self, request: HttpBody, context: Context) -> HttpBody:
         body, deadline = parse_object(request), call.current().deadline
         if body.get("stream") is True:
-            await write_events(context, _payloads(self._engine.stream_text(body, deadline=deadline)))
-        else:
-            await context.write(json_body(await self._engine.text(body, deadline=deadline)))
+            return await write_events(context, _payloads(self._engine.stream_text(body, deadline=deadline)))
+        return json_body(await self._engine.text(body, deadline=deadline))
 
     async def CreateEmbeddings(
         self, request: embeddings_pb2.CreateEmbeddingsRequest, context: Context
@@ -76,9 +75,9 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         answer = await self._embeddings.embed(wire.embeddings_body(request), deadline=call.current().deadline)
         return wire.embeddings(answer)
 
-    async def CreateEmbeddingsHttp(self, request: HttpBody, context: Context) -> None:
+    async def CreateEmbeddingsHttp(self, request: HttpBody, context: Context) -> HttpBody:
         body = parse_object(request)
-        await context.write(json_body(await self._embeddings.embed(body, deadline=call.current().deadline)))
+        return json_body(await self._embeddings.embed(body, deadline=call.current().deadline))
 
 
 async def _payloads(stream: AsyncGenerator[list[Chunk], None]) -> AsyncGenerator[list[bytes], None]:

@@ -1,4 +1,4 @@
-"""The call in progress: who asks, under which id, until when. Set once by the interceptor, read by whoever needs it."""
+"""The call in progress: who asks, under which id, until when. Set once by the door, read by whoever needs it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The errors a caller can meet, each raised as what happened and rendered once, at the door.
 
 An `ApiError` knows its HTTP status, its gRPC code and the `type` and `code` of OpenAI's error envelope (CONTRACT 2.2).
-Engines and stores raise the subclasses below; `interceptors.py` turns them into a gRPC status with
+Engines and stores raise the subclasses below; `door.py` turns them into a gRPC status with
 `google.rpc.ErrorInfo`, `sse_error` into the last event of a broken stream.
 
     ApiError

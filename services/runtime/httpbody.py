@@ -49,8 +49,8 @@ def json_body(value: Any) -> HttpBody:
 
 async def write_events(
     context: grpc.aio.ServicerContext[Any, HttpBody], batches: AsyncGenerator[list[bytes], None]
-) -> None:
-    """Write batches of JSON payloads as server-sent events, each batch as one message, then `[DONE]`.
+) -> HttpBody:
+    """Write batches of JSON payloads as server-sent events, each batch as one message; return the last, `[DONE]`.
 
     An empty batch marks silence and becomes a comment. A failure before the first event is raised, as for any call;
     after it the error is the last event and there is no `[DONE]` (CONTRACT 2.3).
@@ -60,20 +60,24 @@ async def write_events(
         try:
             async for batch in batches:
                 if batch:
-                    await context.write(HttpBody(content_type=SSE, data=frame(batch)))
+                    await context.write(_event_bytes(frame(batch)))
                     begun = True
                 elif begun:
-                    await context.write(HttpBody(content_type=SSE, data=PING))
+                    await context.write(_event_bytes(PING))
         except ApiError as error:
             if not begun:
                 raise
-            await context.write(HttpBody(content_type=SSE, data=_error_event(error)))
-            return
+            return HttpBody(content_type=SSE, data=_error_event(error))
         except Exception:
             if begun:
-                await context.write(HttpBody(content_type=SSE, data=_error_event(Internal("The server failed"))))
+                await context.write(_event_bytes(_error_event(Internal("The server failed"))))
             raise
-    await context.write(HttpBody(content_type=SSE, data=DONE))
+    return HttpBody(content_type=SSE, data=DONE)
+
+
+def _event_bytes(data: bytes) -> Any:
+    """A message as `door.py` wants it from a REST face: already serialized."""
+    return HttpBody(content_type=SSE, data=data).SerializeToString()
 
 
 def frame(payloads: Iterable[bytes]) -> bytes:

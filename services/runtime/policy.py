@@ -11,7 +11,7 @@ from jan.common.v1 import access_pb2
 from services.runtime.errors import PermissionDenied, Unauthenticated
 from services.runtime.identity import Identity, TokenVerifier
 
-# Standard services that carry no mark of ours and tell nobody's secrets.
+# Standard services, which carry no mark of ours, tell nobody's secrets and do not stand behind the door.
 OPEN_SERVICES = (
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
@@ -42,7 +42,7 @@ class Policy:
 
     def admit(self, method: str, authorization: str) -> Identity | None:
         """Who calls `method`; None when it is public. Raises `Unauthenticated` or `PermissionDenied`."""
-        mark = self._mark(method)
+        mark = self._marks.get(method, access_pb2.ACCESS_USER)
         if mark == access_pb2.ACCESS_PUBLIC:
             return None
         scheme, _, token = authorization.partition(" ")
@@ -54,11 +54,3 @@ class Policy:
         if mark == access_pb2.ACCESS_ADMIN and not (caller.is_admin and "admin" in caller.scopes):
             raise PermissionDenied("This is for administrators", code="admin_required")
         return caller
-
-    def _mark(self, method: str) -> int:
-        known = self._marks.get(method)
-        if known is None:
-            service = method[1:].partition("/")[0]
-            known = access_pb2.ACCESS_PUBLIC if service in OPEN_SERVICES else access_pb2.ACCESS_USER
-            self._marks[method] = known
-        return known

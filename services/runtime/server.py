@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from services.runtime.door import Door
 from services.runtime.status import StatusServicer
 
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -38,16 +39,16 @@ class Server:
         mounted: Sequence[Mounted],
         *,
         status: StatusServicer,
-        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        door: Door,
         max_message_bytes: int,
         reflected: Sequence[str],
     ) -> None:
         self._status = status
-        self._server = grpc.aio.server(interceptors=interceptors, options=_options(max_message_bytes))
+        self._server = grpc.aio.server(options=_options(max_message_bytes))
         self._health = health.aio.HealthServicer()
         self._names = [each.service for each in mounted]
         for each in mounted:
-            each.add(each.servicer, self._server)
+            door.mount(self._server, each.add, each.servicer)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflected:
             _reflect(self._server, (*reflected, health.SERVICE_NAME, *REFLECTION))

@@ -39,7 +39,7 @@ DOORS = {
     "httptools": {"services/llm/providers/http1.py"},
     "jwt": {"services/auth/keys.py", "services/auth/tokens.py", "services/runtime/identity.py"},
     "prometheus_client": {"services/runtime/metrics.py"},
-    "protovalidate": {"services/runtime/interceptors.py"},
+    "protovalidate": {"services/runtime/door.py"},
     "yaml": {"services/llm/providers/entries.py", "services/runtime/edge.py"},
 }
 

@@ -19,8 +19,8 @@ from jan.llm.v1 import chat_pb2, chat_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from services import __version__
+from services.runtime.door import Door
 from services.runtime.identity import KeyFile, TokenVerifier
-from services.runtime.interceptors import Door
 from services.runtime.metrics import Metrics
 from services.runtime.policy import Policy
 from services.runtime.server import Mounted, Server
@@ -111,7 +111,7 @@ async def answering(**checks: Check) -> AsyncIterator[Any]:
     verifier = TokenVerifier(KeyFile(Path("/none")), issuer="", audience="", skew=0)
     door = Door(Policy(verifier, status_pb2.DESCRIPTOR.services_by_name.values()), METRICS, longest=SECONDS)
     mounted = Mounted("jan.common.v1.StatusService", status_pb2_grpc.add_StatusServiceServicer_to_server, status)
-    server = Server("127.0.0.1:0", [mounted], status=status, interceptors=[door], max_message_bytes=1024, reflected=[])
+    server = Server("127.0.0.1:0", [mounted], status=status, door=door, max_message_bytes=1024, reflected=[])
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield status_pb2_grpc.StatusServiceStub(channel)

@@ -11,8 +11,9 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from services.llm.answer import Chunk
 from services.llm.catalog import Catalog
-from services.llm.completion import Chunk, Engine
+from services.llm.completion import Engine
 from services.llm.embedding import EmbeddingEngine
 from services.llm.providers.http1 import Client
 from services.runtime.config import Settings

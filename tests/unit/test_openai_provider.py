@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 import uvloop
 
-from services.llm.providers.failures import retry_after
+from services.llm.providers.failures import described_failure, embedded_failure, retry_after
 from services.llm.providers.http1 import Client
-from services.llm.providers.openai import OpenAIProvider, embedded_error, refusal
+from services.llm.providers.openai import OpenAIProvider
 from services.runtime.errors import (
     ApiError,
     InvalidRequest,
@@ -250,12 +250,12 @@ async def test_a_stream_that_breaks_off_is_a_failure_after_its_chunks(scene: Sce
 
 async def test_what_the_upstream_says_about_a_bad_request_is_passed_on() -> None:
     details = {"message": "too long", "param": "messages", "code": "context_length_exceeded"}
-    error = refusal("fake", 400, details, None)
+    error = described_failure("fake", 400, details, None)
     assert (error.message, error.param, error.code) == ("too long", "messages", "context_length_exceeded")
 
 
 async def test_an_unknown_code_of_the_upstream_is_not_passed_on() -> None:
-    assert refusal("fake", 400, {"message": "no", "code": "weird", "param": 5}, None).envelope("req_1") == {
+    assert described_failure("fake", 400, {"message": "no", "code": "weird", "param": 5}, None).envelope("req_1") == {
         "error": {
             "type": "invalid_request_error",
             "code": "invalid_parameter",
@@ -278,7 +278,7 @@ async def test_an_unknown_code_of_the_upstream_is_not_passed_on() -> None:
     ],
 )
 async def test_an_error_inside_an_answer_counts_as_its_code_says(details: Any, kind: type[ApiError]) -> None:
-    assert type(embedded_error("fake", details)) is kind
+    assert type(embedded_failure("fake", details)) is kind
 
 
 async def test_the_wait_that_an_upstream_asks_for_is_kept(scene: Scene) -> None:

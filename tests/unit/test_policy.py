@@ -86,11 +86,6 @@ def test_a_method_without_a_mark_is_never_public(policy: Policy, method: str) ->
     assert admitted(policy, method, "Bearer guest") == GUEST
 
 
-@pytest.mark.parametrize("service", ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"])
-def test_health_and_reflection_are_public(policy: Policy, service: str) -> None:
-    assert admitted(policy, f"/{service}/Check", "") is None
-
-
 @pytest.mark.parametrize("authorization", ["guest", "Basic guest", "Bearer", "Bearer ", "Bearer  ", "Bearer guest x"])
 def test_only_a_bearer_token_is_a_credential(policy: Policy, authorization: str) -> None:
     assert admitted(policy, "/test.Marked/User", authorization) == "unauthorized"

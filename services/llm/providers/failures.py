@@ -58,6 +58,33 @@ def failure(
     return UpstreamFailed(f"Provider '{name}' answered with status {status}")
 
 
+def described_failure(name: str, status: int, details: Any, wait: float | None = None) -> ApiError:
+    """As `failure`, from OpenAI's error object, or from whatever stands in its place."""
+    fields = details if isinstance(details, dict) else {"message": details}
+    param, too_long = fields.get("param"), fields.get("code") == "context_length_exceeded"
+    return failure(
+        name,
+        status,
+        message=fields.get("message"),
+        code="context_length_exceeded" if too_long else None,
+        param=param if isinstance(param, str) else None,
+        wait=wait,
+    )
+
+
+def embedded_failure(name: str, details: Any) -> ApiError:
+    """The error for an error object inside a 200 or a stream."""
+    code = details.get("code") or details.get("status") if isinstance(details, dict) else None
+    if isinstance(code, str) and code.isdigit():
+        code = int(code)
+    if isinstance(code, int) and 400 <= code < 600:
+        return described_failure(name, code, details)
+    message = details.get("message") if isinstance(details, dict) else details
+    if isinstance(message, str) and message:
+        return UpstreamFailed(f"Provider '{name}' failed: {message[:LONGEST_MESSAGE]}")
+    return UpstreamFailed(f"Provider '{name}' failed")
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (RFC 9110, 10.2.3: a number or a date)."""
     milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any
 
 import orjson
 
-from services.llm.providers.failures import LARGEST_ERROR, LONGEST_MESSAGE, failure, retry_after
+from services.llm.providers.failures import LARGEST_ERROR, described_failure, embedded_failure, retry_after
 from services.llm.providers.http1 import Client, Response
 from services.llm.providers.provider import Json
 from services.llm.providers.sse import Events
@@ -75,7 +74,7 @@ class OpenAIProvider:
         if not isinstance(answer, dict):
             raise UpstreamFailed(f"Provider '{self._name}' answered with something that is not an object")
         if answer.get("error"):
-            raise embedded_error(self._name, answer["error"])
+            raise embedded_failure(self._name, answer["error"])
         return answer
 
     async def _stream(self, path: str, body: Json, deadline: float) -> AsyncGenerator[list[bytes], None]:
@@ -118,31 +117,4 @@ class OpenAIProvider:
         except (ApiError, orjson.JSONDecodeError):
             answer = None
         details = answer.get("error", answer) if isinstance(answer, dict) else None
-        return refusal(self._name, response.status, details, retry_after(response.headers))
-
-
-def refusal(name: str, status: int, details: Any, wait: float | None = None) -> ApiError:
-    """The error for an answer other than 200; `details` is its error object, whatever shape it has."""
-    fields = details if isinstance(details, dict) else {"message": details}
-    param, too_long = fields.get("param"), fields.get("code") == "context_length_exceeded"
-    return failure(
-        name,
-        status,
-        message=fields.get("message"),
-        code="context_length_exceeded" if too_long else None,
-        param=param if isinstance(param, str) else None,
-        wait=wait,
-    )
-
-
-def embedded_error(name: str, details: Any) -> ApiError:
-    """The error for an error object inside a 200 or a stream."""
-    code = details.get("code") or details.get("status") if isinstance(details, dict) else None
-    if isinstance(code, str) and code.isdigit():
-        code = int(code)
-    if isinstance(code, int) and 400 <= code < 600:
-        return refusal(name, code, details)
-    message = details.get("message") if isinstance(details, dict) else details
-    if isinstance(message, str) and message:
-        return UpstreamFailed(f"Provider '{name}' failed: {message[:LONGEST_MESSAGE]}")
-    return UpstreamFailed(f"Provider '{name}' failed")
+        return described_failure(self._name, response.status, details, retry_after(response.headers))

@@ -167,7 +167,7 @@ class ErrorReason(betterproto2.Enum):
 
     MAX_SIZE_EXCEEDED = 15
     """
-    The body or the object is larger than the limit that the message names.
+    The headers, the body or the object are larger than the limit that the message names.
     """
 
     RATE_LIMIT_EXCEEDED = 16

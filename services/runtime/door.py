@@ -1,7 +1,8 @@
 """The one door of every service: identity, validation, deadline, errors and metrics around each method.
 
-Each method is wrapped once, when it is first called, so that a call costs one function around its own. Servicers behind
-the door hold no `try`: what they raise is turned into a status here.
+Each method is wrapped once, when its service is mounted, so that a call costs one function around its own: an
+interceptor of grpc.aio would cost a coroutine more. Servicers behind the door hold no `try`: what they raise is turned
+into a status here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -35,24 +36,17 @@ Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 log = logging.getLogger(__name__)
 
 
-class Door(grpc.aio.ServerInterceptor):
+class Door:
     """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds."""
 
     def __init__(self, policy: Policy, metrics: Metrics, *, longest: float) -> None:
         self._policy = policy
         self._metrics = metrics
         self._longest = longest
-        self._handlers: dict[str, Any] = {}
 
-    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        method = details.method
-        wrapped = self._handlers.get(method)
-        if wrapped is None:
-            handler = await continuation(details)
-            if handler is None:
-                return None
-            wrapped = self._handlers[method] = self._wrap(method, handler)
-        return wrapped
+    def mount(self, server: grpc.aio.Server, add: Callable[[Any, Any], None], servicer: object) -> None:
+        """Register `servicer` by its generated `add_…Servicer_to_server`, with every method behind the door."""
+        add(servicer, _Registrar(server, self._wrap))
 
     def _wrap(self, method: str, handler: Any) -> Any:
         make, behaviour = {
@@ -64,6 +58,10 @@ class Door(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
             guarded = self._guard(method, _awaitable(behaviour), decode=None)
             return make(guarded, handler.request_deserializer, handler.response_serializer)
+        if handler.response_streaming and not inspect.isasyncgenfunction(behaviour):
+            # A REST face (httpbody.py): it writes bytes and returns the last message, which as the answer of a "unary"
+            # method leaves together with the status. On the wire it is the stream that proto/ says it is.
+            make = grpc.unary_unary_rpc_method_handler
         # For bytes that are no message the library would answer with a Python error, and before asking who calls.
         guarded = self._guard(method, _awaitable(behaviour), decode=handler.request_deserializer)
         return make(guarded, None, handler.response_serializer)
@@ -103,6 +101,21 @@ class Door(grpc.aio.ServerInterceptor):
                 observe(method, outcome, loop.time() - started)
 
         return guarded
+
+
+class _Registrar:
+    """What the generated code takes for a server: it hands every method to the door on the way."""
+
+    def __init__(self, server: grpc.aio.Server, wrap: Callable[[str, Any], Any]) -> None:
+        self._server = server
+        self._wrap = wrap
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same methods come by name, below."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        wrapped = {name: self._wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
 def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
