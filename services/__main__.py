@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run rooms as one gRPC server")
     serve.add_argument("rooms", nargs="+", metavar="room", help="auth, llm")
     serve.add_argument("--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port")
+    serve.add_argument("--auth", metavar="ADDRESS", help="where the auth room listens, when it is another process")
     serve.add_argument("--metrics-port", type=int, help="serve Prometheus metrics of all processes on loopback")
     serve.set_defaults(run=_serve)
 
@@ -94,7 +95,7 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
     if unknown:
         raise ConfigError(f"there is no room {', '.join(unknown)}; there are {', '.join(ROOMS)}")
     logs.configure("+".join(options.rooms), level=settings.log_level, style=settings.log_format)
-    uvloop.run(serve(settings, options.rooms, options.listen, metrics_port=options.metrics_port))
+    uvloop.run(serve(settings, options.rooms, options.listen, auth=options.auth, metrics_port=options.metrics_port))
 
 
 def _gateway(settings: Settings, options: argparse.Namespace) -> None:

@@ -30,24 +30,33 @@ from services.runtime.metrics import Metrics, publish
 from services.runtime.pacing import Pacer
 from services.runtime.policy import Policy
 from services.runtime.server import Mounted, Server
-from services.runtime.status import Check, StatusServicer
+from services.runtime.status import Check, Peer, StatusServicer
 
 ROOMS = ("auth", "llm")
 # The proto files whose services exist, for the policy: a method that is in none of them needs a user.
 PROTOS = (auth_pb2, status_pb2, chat_pb2, models_pb2)
 
 
-async def serve(settings: Settings, rooms: Sequence[str], address: str, *, metrics_port: int | None = None) -> None:
-    """Serve `rooms` on `address` until SIGTERM, then drain. Raises `ConfigError` for settings that cannot be used."""
+async def serve(
+    settings: Settings, rooms: Sequence[str], address: str, *, auth: str | None = None, metrics_port: int | None = None
+) -> None:
+    """Serve `rooms` on `address` until SIGTERM, then drain; `auth` is where the auth room listens, when it is another
+    process. Raises `ConfigError` for settings that cannot be used."""
     async with AsyncExitStack() as stack:
         if metrics_port is not None:
             stack.callback(publish(metrics_port))
-        server = await assemble(settings, rooms, address, stack, Metrics())
+        server = await assemble(settings, rooms, address, stack, Metrics(), auth=auth)
         await server.run(settings.shutdown_timeout)
 
 
 async def assemble(
-    settings: Settings, rooms: Sequence[str], address: str, stack: AsyncExitStack, metrics: Metrics
+    settings: Settings,
+    rooms: Sequence[str],
+    address: str,
+    stack: AsyncExitStack,
+    metrics: Metrics,
+    *,
+    auth: str | None = None,
 ) -> Server:
     """A server of `rooms`, not started yet; what they opened is closed by `stack`."""
     keys = settings.data_dir / "keys"
@@ -61,6 +70,11 @@ async def assemble(
         KeyFile(keys / JWKS), issuer=settings.issuer, audience=settings.auth_audience, skew=settings.auth_clock_skew
     )
     checks["signing keys"] = verifier.ready
+    elsewhere: dict[str, Check] = {}
+    if auth is not None:
+        peer = Peer(auth)
+        stack.push_async_callback(peer.close)
+        checks["auth"] = elsewhere["jan.auth.v1.AuthService"] = peer.ready
     status = StatusServicer(checks, commit=os.environ.get("JAN_COMMIT", ""))
     mounted.append(Mounted("jan.common.v1.StatusService", status_pb2_grpc.add_StatusServiceServicer_to_server, status))
     services = [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
@@ -70,6 +84,7 @@ async def assemble(
         status=status,
         door=Door(Policy(verifier, services), metrics, longest=settings.stream_timeout),
         max_message_bytes=settings.max_body_bytes,
+        elsewhere=elsewhere,
         reflected=[service.full_name for service in services] if settings.reflection else [],
     )
 

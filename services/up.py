@@ -61,7 +61,7 @@ def _stages(settings: Settings, run_dir: Path, url: str) -> list[list[Process]]:
         [Process(name="migrate", command=_command("migrate"), env=env, one_shot=True)],
         [
             _room("auth", auth, env, "auth", *metrics),
-            *(_room(path.stem, path, env, "llm") for path in workers),
+            *(_room(path.stem, path, env, "llm", "--auth", f"unix:{auth}") for path in workers),
         ],
         [_gateway(settings, run_dir, auth, workers, env)],
         [Process(name="hello", command=_command("hello"), one_shot=True)],

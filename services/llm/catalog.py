@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from services.llm.providers import discovery, entries
@@ -15,14 +15,17 @@ from services.llm.providers.demo import DemoProvider
 from services.llm.providers.entries import Address, Entry
 from services.llm.providers.http1 import Client
 from services.llm.providers.minilm import MiniLmProvider
+from services.llm.providers.names import is_for_chat
 from services.llm.providers.openai import OpenAIProvider
 from services.llm.providers.provider import Json, Provider
 from services.llm.routing import Breaker, Endpoint, Route, Upstream
 from services.runtime.config import Settings
-from services.runtime.errors import ApiError, NotFound
+from services.runtime.errors import ApiError, NotFound, Unavailable
 
 DEMO, MINILM = "jan-demo", "all-minilm-l6-v2"
 SYNC_TIMEOUT = 5.0
+# Between two tries to read a list that never answered, in seconds.
+SHORTEST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,9 @@ def _openai(client: Client, entry: Entry, address: Address) -> Provider:
 
 def _azure(client: Client, entry: Entry, address: Address) -> Provider:
     headers = {**entry.headers, "api-key": entry.api_key}
-    return OpenAIProvider(client, name=entry.name, base_url=address.url, headers=headers)
+    return OpenAIProvider(
+        client, name=entry.name, base_url=address.url, headers=headers, stream_usage=entry.stream_usage
+    )
 
 
 def _anthropic(client: Client, entry: Entry, address: Address) -> Provider:
@@ -91,24 +96,29 @@ class Catalog:
                 self._entries += discovery.local_engines(settings)
             self._entries += discovery.vendors(os.environ)
         self._aliases = {**configured.aliases, **settings.model_aliases}
-        await self.refresh()
+        await self.refresh(self._lists())
 
-    async def refresh(self) -> None:
-        """Read the lists of all upstreams that have one and make the catalog anew; a failure keeps what was known."""
-        jobs = [
-            self._read_list(entry, address)
-            for entry in self._entries
-            if entry.sync_models and self._settings.model_sync_enabled
-            for address in entry.addresses
-        ]
-        await asyncio.gather(*jobs)
+    async def refresh(self, lists: Sequence[tuple[Entry, Address]]) -> None:
+        """Read `lists` and make the catalog anew; a list that cannot be read stays as it was known."""
+        await asyncio.gather(*(self._read_list(entry, address) for entry, address in lists))
         self._build()
 
     async def refresh_for_ever(self) -> None:
-        """`refresh` on the configured schedule."""
+        """Read all lists on the configured schedule, and those that never answered again and again until they do."""
+        loop = asyncio.get_running_loop()
+        interval, pause = self._settings.model_sync_interval_minutes * 60.0, SHORTEST_PAUSE
+        due = loop.time() + interval
         while True:
-            await asyncio.sleep(self._settings.model_sync_interval_minutes * 60)
-            await self.refresh()
+            unread = self._unread()
+            await asyncio.sleep(max(0.0, min(pause, due - loop.time()) if unread else due - loop.time()))
+            pause = min(LONGEST_PAUSE, pause * 2) if unread else SHORTEST_PAUSE
+            if loop.time() >= due:
+                due = loop.time() + interval
+                unread = self._lists()
+            try:
+                await self.refresh(unread)
+            except Exception:  # a list of a kind nobody thought of must not end the schedule
+                log.exception("model lists not refreshed")
 
     async def close(self) -> None:
         await self._minilm.aclose()
@@ -118,19 +128,23 @@ class Catalog:
         return sorted(self._models.values(), key=lambda model: model.id)
 
     def get(self, name: str) -> Model:
-        """The model of that id or alias. Raises `NotFound` (`model_not_found`)."""
+        """The model of that id or alias. Raises `NotFound` (`model_not_found`), or `Unavailable`
+        (`no_provider_available`) while a configured provider that may have it has not said what it offers."""
         model = self._models.get(name) or self._models.get(self._alias(name))
-        if model is None:
-            raise NotFound(f"The model '{name}' does not exist", code="model_not_found", param="model")
-        return model
+        if model is not None:
+            return model
+        if silent := sorted({entry.name for entry, _ in self._unread() if not entry.discovered}):
+            raise Unavailable(
+                f"The model '{name}' is not known, and provider '{silent[0]}' cannot be asked for its models right now",
+                code="no_provider_available",
+                param="model",
+                retry_after=SHORTEST_PAUSE,
+            )
+        raise NotFound(f"The model '{name}' does not exist", code="model_not_found", param="model")
 
     def route(self, name: str) -> Route:
-        """Where to send a request for `name`. Raises `NotFound` (`model_not_found`)."""
+        """Where to send a request for `name`. Raises as `get`."""
         return self.get(name).route
-
-    def providers(self) -> list[str]:
-        """Names of the providers that offer models, for the banner."""
-        return sorted({each.upstream.name for model in self._models.values() for each in model.route.endpoints})
 
     def _alias(self, name: str) -> str:
         target = self._aliases.get(name, "")
@@ -138,7 +152,16 @@ class Catalog:
 
     def _default_model(self) -> str:
         """What the alias target `default` stands for: the first chat model of the first provider that has one."""
-        return next((model for model in self._models if model != MINILM), "")
+        return next((model for model in self._models if is_for_chat(model)), "")
+
+    def _lists(self) -> list[tuple[Entry, Address]]:
+        """Every upstream that is asked for its models."""
+        if not self._settings.model_sync_enabled:
+            return []
+        return [(entry, address) for entry in self._entries if entry.sync_models for address in entry.addresses]
+
+    def _unread(self) -> list[tuple[Entry, Address]]:
+        return [(entry, address) for entry, address in self._lists() if (entry.name, address.url) not in self._listed]
 
     async def _read_list(self, entry: Entry, address: Address) -> None:
         upstream = self._upstream(entry, address)
@@ -146,7 +169,8 @@ class Catalog:
         try:
             rows = await upstream.provider.list_models(deadline=deadline)
         except ApiError as error:
-            log.info("model list not read", extra={"provider": entry.name, "reason": error.message})
+            level = logging.DEBUG if entry.discovered else logging.WARNING
+            log.log(level, "model list not read", extra={"provider": entry.name, "reason": error.message})
         else:
             self._listed[entry.name, address.url] = rows
 
@@ -155,26 +179,28 @@ class Catalog:
         for entry in self._entries:
             for address in entry.addresses:
                 upstream = self._upstream(entry, address)
-                for model_id, upstream_id in self._offered(entry, address):
+                for model_id, upstream_id, created in self._offered(entry, address):
                     endpoint = Endpoint(upstream, upstream_id, address.priority, address.weight)
-                    self._add(models, model_id, endpoint)
-        if not models:
+                    self._add(models, model_id, endpoint, created)
+        # Only guesses may be replaced by the demo model: what an operator configured and is down says so.
+        if not models and all(entry.discovered for entry in self._entries):
             self._add(models, DEMO, Endpoint(self._builtin[DEMO], DEMO))
         if MINILM not in models:
             self._add(models, MINILM, Endpoint(self._builtin[MINILM], MINILM))
         self._models = models
 
-    def _offered(self, entry: Entry, address: Address) -> Iterable[tuple[str, str]]:
-        """Pairs of public id and upstream id: those in the file, then those that the upstream lists."""
+    def _offered(self, entry: Entry, address: Address) -> Iterable[tuple[str, str, int | None]]:
+        """Public id, upstream id and time of making: of those in the file, then of those that the upstream lists."""
         named = {model.upstream_id for model in entry.models}
-        yield from ((model.id, model.upstream_id) for model in entry.models)
+        yield from ((model.id, model.upstream_id, None) for model in entry.models)
         for row in self._listed.get((entry.name, address.url), ()):
             if row["id"] not in named:
-                yield row["id"], row["id"]
+                created = row.get("created")
+                yield row["id"], row["id"], created if type(created) is int and 0 < created < 2**32 else None
 
-    def _add(self, models: dict[str, Model], model_id: str, endpoint: Endpoint) -> None:
-        created = self._first_seen.setdefault(model_id, int(time.time()))
-        model = models.setdefault(model_id, Model(model_id, created, endpoint.upstream.vendor, Route()))
+    def _add(self, models: dict[str, Model], model_id: str, endpoint: Endpoint, created: int | None = None) -> None:
+        seen = self._first_seen.setdefault(model_id, created or int(time.time()))
+        model = models.setdefault(model_id, Model(model_id, seen, endpoint.upstream.vendor, Route()))
         model.route.endpoints.append(endpoint)
 
     def _upstream(self, entry: Entry, address: Address) -> Upstream:

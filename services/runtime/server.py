@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.runtime.door import Door
-from services.runtime.status import StatusServicer
+from services.runtime.status import Check, StatusServicer
 
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 log = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ class Mounted:
 
 class Server:
     """A grpc.aio server on one address (`unix:/path` or `host:port`). `reflected` names the services that reflection
-    lists: all of the API, whichever room answers for it; none switches it off."""
+    lists: all of the API, whichever room answers for it; none switches it off. `elsewhere` tells of services of other
+    processes whether they are ready."""
 
     def __init__(
         self,
@@ -42,10 +43,11 @@ class Server:
         door: Door,
         max_message_bytes: int,
         reflected: Sequence[str],
+        elsewhere: Mapping[str, Check] | None = None,
     ) -> None:
         self._status = status
         self._server = grpc.aio.server(options=_options(max_message_bytes))
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(elsewhere or {})
         self._names = [each.service for each in mounted]
         for each in mounted:
             door.mount(self._server, each.add, each.servicer)
@@ -74,6 +76,23 @@ class Server:
         await self.start()
         await stopped.wait()
         await self.stop(grace)
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library is not annotated
+    """The library's health service, which also answers for services that another process serves: the gateway sends
+    every health check of a port to one of them."""
+
+    def __init__(self, elsewhere: Mapping[str, Check]) -> None:
+        super().__init__()
+        self._elsewhere = elsewhere
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        check = self._elsewhere.get(request.service)
+        if check is None:
+            return await super().Check(request, context)
+        serving = await check()
+        states = health_pb2.HealthCheckResponse
+        return states(status=states.SERVING if serving else states.NOT_SERVING)
 
 
 def _reflect(server: grpc.aio.Server, names: Sequence[str]) -> None:

@@ -40,14 +40,14 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(folder: Path, *rooms: str, **settings: Any) -> AsyncIterator[Rig]:
-    """A server of those rooms with a folder of its own, started."""
+async def running(folder: Path, *rooms: str, auth: str | None = None, **settings: Any) -> AsyncIterator[Rig]:
+    """A server of those rooms with a folder of its own, started; `auth` is where another one serves that room."""
     configured = Settings(data_dir=folder, jan_default_node_setup=False, **settings)
     keys = KeyRing(folder / "keys", "ES256")
     keys.prepare()
     issuer = TokenIssuer(keys, issuer=configured.issuer, audience=configured.auth_audience)
     async with AsyncExitStack() as stack:
-        server = await assemble(configured, rooms, "127.0.0.1:0", stack, Metrics(CollectorRegistry()))
+        server = await assemble(configured, rooms, "127.0.0.1:0", stack, Metrics(CollectorRegistry()), auth=auth)
         await server.start()
         stack.push_async_callback(server.stop, 0)
         options = [("grpc.max_receive_message_length", -1)]

@@ -1,5 +1,5 @@
-"""Whatever the documents show is done here as a reader would do it: commands and scripts are run in their order, against
-a new server without a model provider, and the answers that are shown are compared."""
+"""Whatever the documents show is done here as a reader would do it: commands and scripts run in their order, against a
+new server without a model provider, and the answers that are shown are compared."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ def test_every_vendor_has_an_address() -> None:
 def test_local_engines_are_looked_for_at_their_ports_after_the_default_node() -> None:
     settings = Settings(gateway_port=1, llm_api_port=2, metrics_port=3, jan_default_node_api_key="k")
     found = local_engines(settings)
-    assert found[0] == Entry("default-node", "jan", (Address("http://localhost:8101/v1"),), "k")
+    node = Entry("default-node", "jan", (Address("http://localhost:8101/v1"),), "k", discovered=True)
+    assert found[0] == node
     assert {each.name: each.addresses[0].url for each in found[1:]} == {
         "ollama": "http://127.0.0.1:11434/v1",
         "lm-studio": "http://127.0.0.1:1234/v1",

@@ -35,10 +35,18 @@ def vendors(environ: Mapping[str, str]) -> list[Entry]:
 
 
 def local_engines(settings: Settings) -> list[Entry]:
-    """An entry for each place a local engine may listen at; those that do not answer offer no models."""
+    """An entry for each place a local engine may listen at. All but a default node that was set are guesses."""
     own = {settings.gateway_port, settings.llm_api_port, settings.metrics_port}
-    found = [Entry("default-node", "jan", (Address(settings.jan_default_node_url),), settings.jan_default_node_api_key)]
-    for name, port in LOCAL_ENGINES.items():
-        if port not in own:
-            found.append(Entry(name, "custom", (Address(f"http://127.0.0.1:{port}/v1"),)))
-    return found
+    node = Entry(
+        "default-node",
+        "jan",
+        (Address(settings.jan_default_node_url),),
+        settings.jan_default_node_api_key,
+        discovered=settings.jan_default_node_url == Settings.jan_default_node_url,
+    )
+    guesses = [
+        Entry(name, "custom", (Address(f"http://127.0.0.1:{port}/v1"),), discovered=True)
+        for name, port in LOCAL_ENGINES.items()
+        if port not in own
+    ]
+    return [node, *guesses]

@@ -68,6 +68,8 @@ class Entry:
     max_concurrency: int = 0
     stream_usage: bool = True
     timeouts: Timeouts = field(default_factory=Timeouts)
+    discovered: bool = False
+    """Whether nobody asked for it: an engine that may or may not run on this machine."""
 
 
 @dataclass(frozen=True)

@@ -381,7 +381,7 @@ class Client:
             raise UpstreamTimeout("The model provider could not be reached in time") from error
         except ssl.SSLError as error:
             raise UpstreamFailed("The model provider's TLS certificate or handshake is not valid") from error
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for host names that IDNA cannot encode
             raise Unavailable("The model provider could not be reached") from error
         return connection
 
