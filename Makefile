@@ -11,7 +11,7 @@ help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/run ## start the whole server; Ctrl-C stops it
-	@exec $(BIN)/jan-server up
+	@exec $(BIN)/python -m services up
 
 setup: .venv/dev ## install everything, the development tools too
 

@@ -11,6 +11,11 @@ function envoy_on_request(handle)
   else
     headers:replace("x-request-id", "req_" .. headers:get("x-request-id"):gsub("-", ""))
   end
+  -- The transcoder leaves alone what calls itself gRPC. On a REST route it is JSON all the same.
+  local content_type = headers:get("content-type")
+  if content_type and content_type:find("^application/grpc") and handle:metadata():get("rest") then
+    headers:replace("content-type", "application/json")
+  end
 end
 
 -- Errors without an envelope are gRPC's own words about a call that never reached our code, or was cut off.
@@ -90,11 +95,31 @@ local function finish_error(handle, headers, status)
   end
 end
 
+-- Envoy's own error for a REST call that called itself gRPC: a gRPC status, with our envelope as its message.
+local function as_rest(handle, headers, envelope, status)
+  local json = envelope:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
+  handle:body(true):setBytes(json)
+  headers = handle:headers()
+  headers:replace(":status", status)
+  headers:replace("content-type", "application/json")
+  headers:replace("content-length", tostring(#json))
+  if status == "401" then headers:replace("www-authenticate", "Bearer") end
+  if status == "503" then headers:replace("retry-after", "1") end
+  headers:remove("x-http-status")
+  headers:remove("grpc-status")
+  headers:remove("grpc-message")
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get("x-user-id") and not headers:get("x-auth-method") then headers:add("x-auth-method", "jwt") end
   local content_type = headers:get("content-type") or ""
   if content_type:find("^application/grpc") then
+    local message, wanted = headers:get("grpc-message"), headers:get("x-http-status")
+    if wanted and message and message:find('^{"error":') and handle:metadata():get("rest") then
+      as_rest(handle, headers, message, wanted)
+      return
+    end
     if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
     return
   end

@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port")
     serve.add_argument("--auth", metavar="ADDRESS", help="where the auth room listens, when it is another process")
     serve.add_argument("--metrics-port", type=int, help="serve Prometheus metrics of all processes on loopback")
+    serve.add_argument("--envoy-admin", type=Path, metavar="RUN_DIR", help="add those of the gateway that runs there")
     serve.set_defaults(run=_serve)
 
     gateway = commands.add_parser("gateway", help="render the configuration of Envoy and become it")
@@ -89,13 +90,15 @@ def _serve(settings: Settings, options: argparse.Namespace) -> None:
     _allow_many_files()
     import uvloop
 
+    from services.runtime.metrics import Published
     from services.serve import ROOMS, serve
 
     unknown = sorted(set(options.rooms) - set(ROOMS))
     if unknown:
         raise ConfigError(f"there is no room {', '.join(unknown)}; there are {', '.join(ROOMS)}")
     logs.configure("+".join(options.rooms), level=settings.log_level, style=settings.log_format)
-    uvloop.run(serve(settings, options.rooms, options.listen, auth=options.auth, metrics_port=options.metrics_port))
+    metrics = None if options.metrics_port is None else Published(options.metrics_port, options.envoy_admin)
+    uvloop.run(serve(settings, options.rooms, options.listen, auth=options.auth, metrics=metrics))
 
 
 def _gateway(settings: Settings, options: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from services.runtime import db
 from services.runtime.config import Settings
 from services.runtime.door import Door
 from services.runtime.identity import KeyFile, TokenVerifier
-from services.runtime.metrics import Metrics, publish
+from services.runtime.metrics import Metrics, Published, publish
 from services.runtime.pacing import Pacer
 from services.runtime.policy import Policy
 from services.runtime.server import Mounted, Server
@@ -38,13 +38,13 @@ PROTOS = (auth_pb2, status_pb2, chat_pb2, models_pb2)
 
 
 async def serve(
-    settings: Settings, rooms: Sequence[str], address: str, *, auth: str | None = None, metrics_port: int | None = None
+    settings: Settings, rooms: Sequence[str], address: str, *, auth: str | None = None, metrics: Published | None = None
 ) -> None:
     """Serve `rooms` on `address` until SIGTERM, then drain; `auth` is where the auth room listens, when it is another
     process. Raises `ConfigError` for settings that cannot be used."""
     async with AsyncExitStack() as stack:
-        if metrics_port is not None:
-            stack.callback(publish(metrics_port))
+        if metrics is not None:
+            stack.callback(publish(metrics))
         server = await assemble(settings, rooms, address, stack, Metrics(), auth=auth)
         await server.run(settings.shutdown_timeout)
 
@@ -109,7 +109,7 @@ async def _llm(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> l
     await catalog.start()
     refresh = asyncio.create_task(catalog.refresh_for_ever())
     stack.callback(refresh.cancel)
-    chat = ChatServicer(Engine(catalog, pacer, metrics), EmbeddingEngine(catalog))
+    chat = ChatServicer(Engine(catalog, pacer, metrics), EmbeddingEngine(catalog, metrics))
     return [
         Mounted("jan.llm.v1.ChatService", chat_pb2_grpc.add_ChatServiceServicer_to_server, chat),
         Mounted("jan.llm.v1.ModelService", models_pb2_grpc.add_ModelServiceServicer_to_server, ModelServicer(catalog)),

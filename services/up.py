@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.llm.providers import entries
 from services.runtime import envoy_admin
-from services.runtime.config import Settings
+from services.runtime.config import LOOPBACK, Settings
 from services.runtime.machine import check_ports, locked, remove_sockets, socket_directory
 from services.runtime.postgres import EmbeddedPostgres
 from services.runtime.supervisor import Process, Supervisor, accepts
@@ -22,7 +22,7 @@ async def up(settings: Settings) -> None:
     start."""
     with ExitStack() as stack:
         lock = stack.enter_context(locked(settings.data_dir))
-        check_ports(_ports(settings), settings.bind_address)
+        check_ports(_ports(settings))
         if settings.jan_provider_configs:  # every worker would say the same about it, and later
             entries.read(settings.jan_provider_configs_file, settings.jan_provider_config_set)
         run_dir = socket_directory(settings.data_dir, SOCKETS)
@@ -38,11 +38,11 @@ async def up(settings: Settings) -> None:
         await supervisor.run()
 
 
-def _ports(settings: Settings) -> dict[str, int]:
+def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
     return {
-        "GATEWAY_PORT": settings.gateway_port,
-        "LLM_API_PORT": settings.llm_api_port,
-        "METRICS_PORT": settings.metrics_port,
+        "GATEWAY_PORT": (settings.bind_address, settings.gateway_port),
+        "LLM_API_PORT": (settings.bind_address, settings.llm_api_port),
+        "METRICS_PORT": (LOOPBACK, settings.metrics_port),
     }
 
 
@@ -56,7 +56,7 @@ def _stages(settings: Settings, run_dir: Path, url: str) -> list[list[Process]]:
         "PROMETHEUS_MULTIPROC_DIR": str(counters),
     }
     auth, workers = run_dir / "auth.sock", [run_dir / f"worker-{index}.sock" for index in range(settings.workers)]
-    metrics = ("--metrics-port", str(settings.metrics_port))
+    metrics = ("--metrics-port", str(settings.metrics_port), "--envoy-admin", str(run_dir))
     return [
         [Process(name="migrate", command=_command("migrate"), env=env, one_shot=True)],
         [
@@ -85,4 +85,4 @@ def _gateway(settings: Settings, run_dir: Path, auth: Path, workers: list[Path],
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "services", *arguments]
+    return [sys.executable, "-P", "-m", "services", *arguments]  # -P: not a `services` of the working directory

@@ -81,8 +81,10 @@ class KeyRing:
         self._publish()
 
     def rotate(self) -> str:
-        """Add a key, drop those long retired, publish, and return the new key's id."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Add a key, drop those long retired, publish, and return the new key's id. Raises `ConfigError` without a
+        folder: keys made elsewhere would never be used."""
+        if not self._folder.is_dir():
+            raise ConfigError(f"{self._folder} does not exist: set DATA_DIR to that of the server whose keys to rotate")
         for successor, retired in pairwise(self._read()):
             if successor.made_at < self._clock() - RETIRED_FOR:  # when it came, the other one retired
                 (self._folder / f"{retired.kid}.pem").unlink()
@@ -145,6 +147,9 @@ def _replace(path: Path, content: bytes, *, mode: int) -> None:
     scratch = path.with_suffix(".new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
+        if os.geteuid() == 0:  # an operator at work in the folder of a server that is not root
+            folder = path.parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -40,16 +40,16 @@ def mended(answer: Json, body: Json, shape: Shape, upstream: str) -> Json:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices:
         raise UpstreamFailed(f"Provider '{upstream}' answered without choices")
+    if not all(_is_choice(each, shape) for each in choices):
+        raise UpstreamFailed(f"Provider '{upstream}' sent an answer of another shape than OpenAI's")
     answer["model"] = body["model"]
     answer["object"] = shape.answer
     answer.setdefault("created", int(time.time()))
     if not answer.get("id"):
         answer["id"] = ids.new_id(shape.prefix)
     if not answer.get("usage") or not isinstance(answer["usage"], dict):
-        try:
-            answer["usage"] = usage.estimated_usage(_prompt_tokens(body), usage.answer_text(answer))
-        except (AttributeError, TypeError) as error:
-            raise UpstreamFailed(f"Provider '{upstream}' sent an answer of another shape than OpenAI's") from error
+        texts = [text for each in choices for text in _texts(each["message"] if shape is CHAT else each)]
+        answer["usage"] = usage.estimated_usage(_prompt_tokens(body, shape), "\n".join(texts))
     return answer
 
 
@@ -61,7 +61,10 @@ class Assembly:
         self._model = body["model"]
         self.shape = shape
         self._upstream = upstream
-        self._usage_wanted = bool((body.get("stream_options") or {}).get("include_usage"))
+        options = body.get("stream_options") or {}
+        self._usage_wanted = bool(options.get("include_usage"))
+        # Usage comes in a chunk of its own, unless the client asked vLLM for the running count on every chunk.
+        self._usage_moved = self._usage_wanted and not options.get("continuous_usage_stats")
         self._id = ""
         self._created = 0
         self._usage: Json | None = None
@@ -107,7 +110,7 @@ class Assembly:
     def spent(self) -> Json:
         """What the answer cost so far: the upstream's word, or an estimate marked as one."""
         if self._usage is None:
-            self._usage = usage.estimated_usage(_prompt_tokens(self._body), "".join(self._text))
+            self._usage = usage.estimated_usage(_prompt_tokens(self._body, self.shape), "".join(self._text))
         return self._usage
 
     def _parsed(self, payload: bytes) -> Json:
@@ -123,10 +126,13 @@ class Assembly:
 
     def _chunk(self, payload: bytes, data: Json) -> Chunk | None:
         choices = data.get("choices")
+        whole = choices is not None
         if data.get("usage") and isinstance(data["usage"], dict):
             self._usage = data["usage"]
             if not choices:
                 return None  # the usage chunk, which `finish` sends when it is wanted
+            if self._usage_moved:
+                data["usage"], whole = None, False
         try:
             for choice in choices or ():
                 self._note(choice)
@@ -135,7 +141,7 @@ class Assembly:
         if not self._id:
             self._id = data.get("id") or ids.new_id(self.shape.prefix)
             self._created = data.get("created") or int(time.time())
-        if data.get("id") == self._id and data.get("model") == self._model and choices is not None:
+        if data.get("id") == self._id and data.get("model") == self._model and whole:
             return Chunk(payload, data)  # nothing to mend: the upstream's own bytes go out
         data.update(id=self._id, model=self._model, choices=choices or [])
         data.setdefault("object", self.shape.chunk)
@@ -147,17 +153,31 @@ class Assembly:
         self._open.add(index)
         if choice.get("finish_reason"):
             self._finished.add(index)
+        texts = _texts(choice.get("delta") or choice)
         if self._usage is None:
-            said = choice.get("delta") or choice
-            text = said.get("content") or said.get("text") or said.get("reasoning_content")
-            if isinstance(text, str):
-                self._text.append(text)
-            for call in said.get("tool_calls") or ():
-                function = call.get("function") or {}
-                self._text += (function.get("name") or "", function.get("arguments") or "")
+            self._text += texts
 
 
-def _prompt_tokens(body: Json) -> int:
-    if "messages" in body:
-        return usage.estimate_prompt(body["messages"], tools=body.get("tools"))
-    return usage.estimate_tokens(str(body.get("prompt", "")))
+def _is_choice(choice: object, shape: Shape) -> bool:
+    return isinstance(choice, dict) and (shape is TEXT or isinstance(choice.get("message"), dict))
+
+
+def _texts(said: Json) -> list[str]:
+    """What a message, a delta or a text choice says, to be counted: its texts, whatever else an upstream put there."""
+    found = [said.get("reasoning_content"), said.get("content"), said.get("text")]
+    calls = said.get("tool_calls")
+    for call in calls if isinstance(calls, list) else ():
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            found += function.get("name"), function.get("arguments")
+    return [text for text in found if isinstance(text, str)]
+
+
+def _prompt_tokens(body: Json, shape: Shape) -> int:
+    """About how many tokens were asked; 0 for a request that cannot be counted, which must not break its answer."""
+    try:
+        if shape is CHAT:
+            return usage.estimate_prompt(body["messages"], tools=body.get("tools"))
+        return usage.estimate_tokens(str(body["prompt"]))
+    except (AttributeError, TypeError, RecursionError):  # parameters that nobody checks, or nested too deep
+        return 0

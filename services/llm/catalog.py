@@ -49,7 +49,9 @@ def _azure(client: Client, entry: Entry, address: Address) -> Provider:
 
 
 def _anthropic(client: Client, entry: Entry, address: Address) -> Provider:
-    return AnthropicProvider(client, name=entry.name, base_url=address.url, api_key=entry.api_key)
+    return AnthropicProvider(
+        client, name=entry.name, base_url=address.url, api_key=entry.api_key, headers=entry.headers
+    )
 
 
 # How to speak to each type of provider; all others speak OpenAI's protocol.

@@ -15,8 +15,10 @@ from services.runtime.errors import InvalidRequest, NotFound, NotImplementedYet
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 OURS = ("conversation", "store", "store_reasoning")
+INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 MOST_INPUTS = 2048
-# A media id as image URL: bare, or as placeholder in a data URL (CONTRACT 4.1).
+# What an image URL may begin with, and a media id in its place: bare, or as placeholder in a data URL (CONTRACT 4.1).
+URL = re.compile(r"https?://|data:", re.IGNORECASE)
 MEDIA = re.compile(r"(?:data:[^,;]{0,100};(?:base64,)?)?jan_[0-9a-z]{26}$", re.IGNORECASE)
 
 Check = Callable[[Any, str], None]
@@ -38,7 +40,9 @@ def check_completion(body: Json) -> None:
     """Raise `InvalidRequest` for the first parameter of a text completion request that cannot be right."""
     _model(body)
     prompt = _required(body, "prompt")
-    if not isinstance(prompt, str) and not (isinstance(prompt, list) and prompt):
+    if isinstance(prompt, list) and prompt:
+        _entries(prompt, "prompt")
+    elif not isinstance(prompt, str):
         raise _wrong("prompt", "must be a string or an array with at least one entry")
     _parameters(body, COMPLETION)
 
@@ -49,8 +53,10 @@ def check_embeddings(body: Json) -> None:
     value = _required(body, "input")
     if not isinstance(value, str | list) or not value:
         raise _wrong("input", "must be a string or an array that is not empty")
-    if isinstance(value, list) and len(value) > MOST_INPUTS and not isinstance(value[0], int):
-        raise _wrong("input", f"must have at most {MOST_INPUTS} entries")
+    if isinstance(value, list):
+        if len(value) > MOST_INPUTS and not isinstance(value[0], int):
+            raise _wrong("input", f"must have at most {MOST_INPUTS} entries")
+        _entries(value, "input")
     _parameters(body, EMBEDDINGS)
 
 
@@ -94,18 +100,17 @@ def _message(message: Any, at: str) -> None:
         raise _wrong(f"{at}.role", f"must be one of {', '.join(sorted(ROLES))}")
     content = message.get("content")
     if content is None:
-        if role != "assistant":
+        if role != "assistant" or not any(message.get(name) for name in INSTEAD_OF_CONTENT):
             raise InvalidRequest(f"Parameter '{at}.content' is required", param=f"{at}.content")
-    elif isinstance(content, list):
+    elif isinstance(content, list) and content:
         for index, part in enumerate(content):
             _part(part, f"{at}.content[{index}]")
     elif not isinstance(content, str):
-        raise _wrong(f"{at}.content", "must be a string or an array of parts")
+        raise _wrong(f"{at}.content", "must be a string or an array with at least one part")
     if role == "tool" and not isinstance(message.get("tool_call_id"), str):
         raise InvalidRequest(f"Parameter '{at}.tool_call_id' is required", param=f"{at}.tool_call_id")
-    calls = message.get("tool_calls")
-    if calls is not None:
-        _objects(calls, f"{at}.tool_calls")
+    if message.get("tool_calls") is not None:
+        _tool_calls(message["tool_calls"], f"{at}.tool_calls")
 
 
 def _part(part: Any, at: str) -> None:
@@ -123,10 +128,46 @@ def _part(part: Any, at: str) -> None:
             raise _wrong(f"{at}.image_url.url", "must be a URL, a data URL or a jan_ id")
         if MEDIA.match(url):
             raise NotFound("There is no such media", code="media_not_found", param=f"{at}.image_url.url")
+        if not URL.match(url):
+            rule = "must begin with https://, http:// or data:, or be a jan_ id"
+            raise _wrong(f"{at}.image_url.url", rule, code="invalid_url")
 
 
-def _wrong(name: str, rule: str) -> InvalidRequest:
-    return InvalidRequest(f"Parameter '{name}' {rule}", param=name)
+def _tool_calls(value: Any, name: str) -> None:
+    _objects(value, name)
+    for index, call in enumerate(value):
+        at = f"{name}[{index}]"
+        function = _function(call, at, required=call.get("type") in (None, "function"))
+        if function is not None and not isinstance(function.get("arguments"), str):
+            raise _wrong(f"{at}.function.arguments", "must be a string")
+
+
+def _function(holder: Json, at: str, *, required: bool) -> Json | None:
+    """The `function` of a tool, a tool call or a tool choice, which has a name; None where there is none."""
+    function = holder.get("function")
+    if function is None and not required:
+        return None
+    if not isinstance(function, dict):
+        raise _wrong(f"{at}.function", "must be an object")
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        raise _wrong(f"{at}.function.name", "must be a string that is not empty")
+    return function
+
+
+def _entries(value: list[Any], name: str) -> None:
+    """Texts, token ids, or arrays of token ids; `map` and `set` because there may be millions."""
+    kind = type(value[0])
+    if kind in (str, int) and set(map(type, value)) == {kind}:
+        return
+    for index, each in enumerate(value):
+        if type(each) is not kind or kind not in (str, int, list):
+            raise _wrong(f"{name}[{index}]", "must be a string, a token id or an array of token ids, as all the others")
+        if isinstance(each, list) and not set(map(type, each)) <= {int}:
+            raise _wrong(f"{name}[{index}]", "must be an array of token ids")
+
+
+def _wrong(name: str, rule: str, *, code: str | None = None) -> InvalidRequest:
+    return InvalidRequest(f"Parameter '{name}' {rule}", code=code, param=name)
 
 
 def _number(low: float, high: float) -> Check:
@@ -174,10 +215,7 @@ def _tools(value: Any, name: str) -> None:
     for index, tool in enumerate(value):
         if not isinstance(tool.get("type"), str):
             raise _wrong(f"{name}[{index}].type", "must be a string")
-        if tool["type"] == "function":
-            function = tool.get("function")
-            if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-                raise _wrong(f"{name}[{index}].function.name", "must be a string that is not empty")
+        _function(tool, f"{name}[{index}]", required=tool["type"] == "function")
 
 
 def _tool_choice(value: Any, name: str) -> None:
@@ -185,6 +223,18 @@ def _tool_choice(value: Any, name: str) -> None:
         _one_of("none", "auto", "required")(value, name)
     elif not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise _wrong(name, "must be none, auto, required, or an object that names a tool")
+    elif value["type"] == "allowed_tools":
+        _allowed_tools(value.get("allowed_tools"), f"{name}.allowed_tools")
+    else:
+        _function(value, name, required=value["type"] == "function")
+
+
+def _allowed_tools(value: Any, name: str) -> None:
+    if not isinstance(value, dict):
+        raise _wrong(name, "must be an object")
+    if value.get("mode") is not None:
+        _one_of("auto", "required")(value["mode"], f"{name}.mode")
+    _tools(value.get("tools"), f"{name}.tools")
 
 
 def _stop(value: Any, name: str) -> None:

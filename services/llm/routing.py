@@ -18,7 +18,7 @@ from services.runtime.errors import ApiError, RateLimited, Unavailable, Upstream
 
 FAILURES_TO_OPEN = 5
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
-ATTEMPTS = 3
+ROUNDS = 3
 BACK_OFF = 0.2
 LONGEST_WAIT = 2.0
 AT_ONCE = 0.01  # timers may ring that much too early
@@ -120,40 +120,37 @@ class Route:
 
 
 async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], *, deadline: float) -> T:
-    """Try endpoints until `call` succeeds: fail over first, then, when all have failed, wait and go round again.
+    """Try endpoints until `call` succeeds: each usable one once, then, when all have failed, wait and go round again.
 
-    At most `ATTEMPTS` calls. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not
+    At most `ROUNDS` rounds. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not
     have let anything out to the client yet: repeating is safe because nobody has seen the first try. Raises the last
     error, or `Unavailable` with the code `no_provider_available`.
     """
     error: ApiError = Unavailable(
         "No provider of this model is available right now", code="no_provider_available", retry_after=SHORTEST_PAUSE
     )
-    attempts = 0
-    while True:
+    for number in range(1, ROUNDS + 1):
         candidates = route.candidates()
         for endpoint in candidates:
-            if attempts == ATTEMPTS:
-                break
             if not endpoint.upstream.usable:  # filled up or failed while another was asked
                 continue
-            attempts += 1
             try:
                 return await call(endpoint)
             except (UpstreamFailed, UpstreamTimeout, Unavailable, RateLimited) as failure:
                 error = failure
-        wait = _pause(attempts, error)
-        if not candidates or attempts >= ATTEMPTS or wait is None:
-            raise error
+        wait = _pause(number, error)
+        if not candidates or number == ROUNDS or wait is None:
+            break
         if asyncio.get_running_loop().time() + wait >= deadline:
-            raise error
+            break
         await asyncio.sleep(wait)
+    raise error
 
 
-def _pause(attempts: int, error: ApiError) -> float | None:
-    """Seconds before the next round; None when waiting is the client's business, or cures nothing."""
+def _pause(number: int, error: ApiError) -> float | None:
+    """Seconds after a round; None when waiting is the client's business, or cures nothing."""
     if isinstance(error, UpstreamTimeout | UpstreamRefused):
         return None
     if error.retry_after is not None and isinstance(error, RateLimited):
         return error.retry_after + random.uniform(0, 0.1) if error.retry_after <= LONGEST_WAIT else None  # noqa: S311
-    return float(BACK_OFF * 2 ** (attempts - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+    return float(BACK_OFF * 2 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311

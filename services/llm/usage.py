@@ -62,16 +62,6 @@ def estimated_usage(prompt_tokens: int, completion_text: str) -> Json:
     }
 
 
-def answer_text(answer: Json) -> str:
-    """All that a `chat.completion` or `text_completion` says: reasoning, content and tool calls of every choice."""
-    return "\n".join(_said(choice.get("message") or choice) for choice in answer.get("choices") or ())
-
-
-def _said(message: Json) -> str:
-    said = [message.get("reasoning_content"), message.get("content"), message.get("text")]
-    return "\n".join([text for text in said if isinstance(text, str)] + _called(message))
-
-
 def _called(message: Json) -> list[str]:
     functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
     return [f"{function.get('name', '')} {function.get('arguments', '')}" for function in functions]

@@ -10,8 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+LOOPBACK = "127.0.0.1"
+"""Where metrics are served, whatever `bind_address` is."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
@@ -38,6 +43,13 @@ def _count(value: str) -> int:
     return count
 
 
+def _number(value: str) -> int:
+    count = _integer(value)
+    if count < 0:
+        raise ValueError("expected 0 or more")
+    return count
+
+
 def _port(value: str) -> int:
     port = _integer(value)
     if not 0 < port < 65536:
@@ -59,6 +71,40 @@ def _duration(value: str) -> float:
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+", value):
         raise ValueError("expected a duration such as 15s, 5m or 720h")
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", value))
+
+
+def _life(value: str) -> float:
+    """A duration of more than nothing."""
+    seconds = _duration(value)
+    if seconds <= 0:
+        raise ValueError("expected more than 0 seconds")
+    return seconds
+
+
+def _address(value: str) -> str:
+    """An IP address: the gateway takes no names. `localhost` is the one name whose meaning is known."""
+    try:
+        return str(ip_address("127.0.0.1" if value == "localhost" else value))
+    except ValueError:
+        raise ValueError("expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1") from None
+
+
+def _base_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none, half an IPv6 address
+        known = False
+    if not known:
+        raise ValueError("expected an address such as https://ai.example.com")
+    return value
+
+
+def _file(value: str) -> Path:
+    """A file that was asked for by name has to be there."""
+    if not Path(value).is_file():
+        raise ValueError("there is no such file")
+    return Path(value)
 
 
 def _words(value: str) -> tuple[str, ...]:
@@ -95,15 +141,19 @@ class Settings:
     """Everything an operator can set. Durations are seconds, sizes are bytes."""
 
     environment: str = _setting(
-        "development", _one_of("development", "production"), "`production` demands explicit secrets"
+        "development",
+        _one_of("development", "production"),
+        "`production` demands a PUBLIC_BASE_URL and switches gRPC reflection off",
     )
-    public_base_url: str = _setting("http://localhost:8000", _text, "base of absolute links and of the token issuer")
+    public_base_url: str = _setting(
+        "http://localhost:8000", _base_url, "base of absolute links and of the token issuer"
+    )
 
-    bind_address: str = _setting("127.0.0.1", _text, "address the listeners bind to")
+    bind_address: str = _setting("127.0.0.1", _address, "IP address the listeners bind to")
     gateway_port: int = _setting(8000, _port, "gateway: every REST path and every gRPC service")
     llm_api_port: int = _setting(8080, _port, "LLM API: identity, chat, models")
     metrics_port: int = _setting(9091, _port, "Prometheus metrics, on loopback only")
-    trusted_proxies: int = _setting(0, _integer, "how many proxies in front may set X-Forwarded-For")
+    trusted_proxies: int = _setting(0, _number, "how many proxies in front may set X-Forwarded-For")
     cors_allowed_origins: tuple[str, ...] = _setting(
         ("http://localhost:3000", "http://localhost:8000"), _words, "browser origins that may call the API; * for all"
     )
@@ -112,8 +162,8 @@ class Settings:
     database_url: str = _setting("", _text, "PostgreSQL to use instead of the embedded one")
     workers: int = _setting(max(1, (os.cpu_count() or 2) - 1), _count, "worker processes on one machine")
 
-    max_body_bytes: int = _setting(32 * 1024 * 1024, _integer, "largest request body")
-    stream_timeout: float = _setting(600.0, _duration, "longest life of one generation")
+    max_body_bytes: int = _setting(32 * 1024 * 1024, _count, "largest request body")
+    stream_timeout: float = _setting(600.0, _life, "longest life of one generation")
     shutdown_timeout: float = _setting(30.0, _duration, "how long running requests may take to finish on stop")
 
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level logged")
@@ -124,13 +174,13 @@ class Settings:
     auth_audience: str = _setting("jan-server", _text, "`aud` of our tokens")
     auth_signing_alg: str = _setting("ES256", _one_of("ES256", "RS256", "EdDSA"), "signature algorithm of new keys")
     auth_signing_key_file: str = _setting("", _text, "PEM private key; empty: made in DATA_DIR/keys")
-    auth_refresh_token_ttl: float = _setting(720 * 3600.0, _duration, "life of a refresh token")
+    auth_refresh_token_ttl: float = _setting(720 * 3600.0, _life, "life of a refresh token")
     auth_clock_skew: float = _setting(60.0, _duration, "tolerated difference between clocks")
     auth_guest_enabled: bool = _setting(True, _boolean, "whether POST /auth/guest-login makes guest accounts")
 
     jan_provider_configs: bool = _setting(True, _boolean, "whether the providers file is read")
     jan_provider_configs_file: Path = _setting(
-        Path("deploy/config/providers.yml"), Path, "the providers file; a missing file counts as empty"
+        Path("deploy/config/providers.yml"), _file, "the providers file; the default one may be missing"
     )
     jan_provider_config_set: str = _setting("default", _text, "which set of the providers file is used")
     jan_default_node_setup: bool = _setting(
@@ -139,7 +189,7 @@ class Settings:
     jan_default_node_url: str = _setting("http://localhost:8101/v1", _text, "the default OpenAI-compatible upstream")
     jan_default_node_api_key: str = _setting("", _text, "its API key")
     model_sync_enabled: bool = _setting(True, _boolean, "whether upstream model lists are read")
-    model_sync_interval_minutes: int = _setting(60, _integer, "minutes between two readings")
+    model_sync_interval_minutes: int = _setting(60, _count, "minutes between two readings")
     model_aliases: dict[str, str] = _setting({}, _pairs, "further model names: alias=model pairs")
 
     @property
@@ -162,4 +212,15 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             values[each.name] = each.metadata["parse"](raw.strip())
         except ValueError as error:
             raise ConfigError(f"{each.name.upper()}={raw!r}: {error}") from error
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_production(settings)
+    return settings
+
+
+def _check_production(settings: Settings) -> None:
+    host = urlsplit(settings.public_base_url).hostname
+    if settings.environment == "production" and host in ("localhost", "127.0.0.1", "::1"):
+        raise ConfigError(
+            "ENVIRONMENT=production needs PUBLIC_BASE_URL, the address under which clients reach this server, "
+            f"such as https://ai.example.com; it is {settings.public_base_url}"
+        )

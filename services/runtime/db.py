@@ -157,8 +157,12 @@ async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Databas
         async with AsyncExitStack() as held:
             for _ in range(min_size):
                 await held.enter_async_context(database.connection())
-    except (asyncpg.ClientConfigurationError, asyncpg.PostgresError) as error:
+    except asyncpg.PostgresError as error:
         raise ConfigError(f"DATABASE_URL cannot be used: {error}") from error
+    except ValueError:  # its text and its traceback may quote a part of the password
+        raise ConfigError(
+            "DATABASE_URL is not a PostgreSQL URL; percent-encode special characters in the password"
+        ) from None
     except Unavailable:
         log.warning("database_unreachable", extra={"remedy": "every query tries again"})
     return database

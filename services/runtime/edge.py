@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -60,6 +61,7 @@ ROOMS = (
 NATIVE = r"application/(grpc|connect\+proto|proto).*"
 HOT = ("/v1/chat/completions",)
 _TIMEOUT = 60.0
+_GRACE = 5.0  # services keep STREAM_TIMEOUT themselves and say so in the stream; Envoy could only cut it off
 _RETRY = "connect-failure,refused-stream,reset-before-request"
 _RETRY_SAFE = f"{_RETRY},reset"
 
@@ -91,7 +93,8 @@ def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Seq
         keys.write_text('{"keys":[]}')
     files = [file for room in rooms for served in room.files.values() for file in served]
     prefixes = [prefix for room in rooms for prefix in room.prefixes]
-    _replace(_descriptors(settings), descriptor_set(files, prefixes).SerializeToString(deterministic=True))
+    descriptors = descriptor_set(files, prefixes, secret=secrets.token_hex(8))
+    _replace(_descriptors(settings), descriptors.SerializeToString(deterministic=True))
     config = render(settings, endpoints, run_dir, rooms=rooms)
     return _replace(folder / "envoy.yaml", yaml.safe_dump(config, sort_keys=False, width=160).encode())
 
@@ -215,8 +218,15 @@ def _port(
         "name": name,
         "port": str(port),
         "hot": [_row(route, settings) for route in ordered if route.path],
-        "public": [_row(route, settings) for route in ordered if route.public and not route.path],
-        "user": [_row(route, settings) for route in ordered if not route.public and not route.path],
+        **{
+            f"{access}_{kind}": [
+                _row(route, settings)
+                for route in ordered
+                if not route.path and route.public == (access == "public") and (route.verb == GRPC) == (kind == "grpc")
+            ]
+            for access in ("public", "user")
+            for kind in ("rest", "grpc")
+        },
         "health": health,
         "keys": [{"path": f"{prefix}/.well-known/jwks.json"} for prefix in prefixes],
         "main": main,
@@ -225,7 +235,7 @@ def _port(
 
 
 def _row(route: Route, settings: Settings) -> dict[str, Any]:
-    timeout = settings.stream_timeout if route.generation else _TIMEOUT
+    timeout = settings.stream_timeout + _GRACE if route.generation else _TIMEOUT
     headers = {"name": ":method", "string_match": {"exact": route.verb}}
     if route.verb == GRPC:
         headers = {"name": "content-type", "string_match": {"safe_regex": {"regex": NATIVE}}}
@@ -241,7 +251,7 @@ def _row(route: Route, settings: Settings) -> dict[str, Any]:
 
 
 def _seconds(duration: float) -> str:
-    return f"{duration:g}s"
+    return f"{duration:.3f}s"
 
 
 def _cluster(name: str, addresses: Sequence[str]) -> dict[str, Any]:

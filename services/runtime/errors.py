@@ -2,7 +2,7 @@
 
 An `ApiError` knows its HTTP status, its gRPC code and the `type` and `code` of OpenAI's error envelope (CONTRACT 2.2).
 Engines and stores raise the subclasses below; `door.py` turns them into a gRPC status with
-`google.rpc.ErrorInfo`, `sse_error` into the last event of a broken stream.
+`google.rpc.ErrorInfo`, `httpbody.write_events` into the last event of a broken stream.
 
     ApiError
     ├── InvalidRequest     400      ├── Conflict            409

@@ -52,11 +52,11 @@ def _wait_for_lock(descriptor: int, data_dir: Path, patience: float) -> None:
         time.sleep(0.05)
 
 
-def check_ports(ports: Mapping[str, int], address: str) -> None:
-    """Raise `StartError` naming the variable whose port cannot be bound on `address` now."""
+def check_ports(ports: Mapping[str, tuple[str, int]]) -> None:
+    """Raise `StartError` naming the variable whose address and port cannot be bound now."""
     with ExitStack() as bound:
         owners: dict[int, str] = {}
-        for variable, port in ports.items():
+        for variable, (address, port) in ports.items():
             if port in owners:
                 raise StartError(f"{variable}={port} is the same port as {owners[port]}; set one of them to another")
             owners[port] = variable
@@ -64,14 +64,10 @@ def check_ports(ports: Mapping[str, int], address: str) -> None:
 
 
 def _bind(variable: str, port: int, address: str) -> socket.socket:
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise StartError(f"BIND_ADDRESS={address} is not an address: {error.strerror}") from error
-    probe = socket.socket(family, kind, protocol)
+    probe = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        probe.bind(target)
+        probe.bind((address, port))
         probe.listen(1)
     except OSError as error:
         probe.close()

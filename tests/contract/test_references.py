@@ -26,6 +26,8 @@ OTHER_CAPITALS = {
     "ES256": "a signature algorithm",
     "RS256": "a signature algorithm",
     "GET": "an HTTP method",
+    "GRPC_EXPERIMENTS": "a variable of gRPC's own library",
+    "HTTPS_PROXY": "a variable of other programs",
     "POST": "an HTTP method",
     "NAME": "a placeholder",
     "NOT_SERVING": "a status of grpc.health.v1",

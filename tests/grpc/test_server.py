@@ -212,15 +212,17 @@ async def test_on_stop_running_streams_finish_and_new_calls_are_turned_away(tmp_
 
 
 async def test_readiness_and_health_follow_the_auth_room_of_another_process(tmp_path: Path) -> None:
-    async with running(tmp_path / "auth") as auth:
-        async with running(tmp_path / "worker", auth=f"127.0.0.1:{auth.server.port}") as worker:
-            status = status_pb2_grpc.StatusServiceStub(worker.channel)  # type: ignore[no-untyped-call]
-            health = health_pb2_grpc.HealthStub(worker.channel)
-            asked = health_pb2.HealthCheckRequest(service="jan.auth.v1.AuthService")
-            states = health_pb2.HealthCheckResponse
-            assert (await status.GetReadiness(status_pb2.GetReadinessRequest(), timeout=SECONDS)).status == "ready"
-            assert (await health.Check(asked, timeout=SECONDS)).status == states.SERVING
-            await auth.server.stop(0)
-            with pytest.raises(grpc.aio.AioRpcError, match="waiting for: auth"):
-                await status.GetReadiness(status_pb2.GetReadinessRequest(), timeout=SECONDS)
-            assert (await health.Check(asked, timeout=SECONDS)).status == states.NOT_SERVING
+    async with (
+        running(tmp_path / "auth") as auth,
+        running(tmp_path / "worker", auth=f"127.0.0.1:{auth.server.port}") as worker,
+    ):
+        status = status_pb2_grpc.StatusServiceStub(worker.channel)  # type: ignore[no-untyped-call]
+        health = health_pb2_grpc.HealthStub(worker.channel)
+        asked = health_pb2.HealthCheckRequest(service="jan.auth.v1.AuthService")
+        states = health_pb2.HealthCheckResponse
+        assert (await status.GetReadiness(status_pb2.GetReadinessRequest(), timeout=SECONDS)).status == "ready"
+        assert (await health.Check(asked, timeout=SECONDS)).status == states.SERVING
+        await auth.server.stop(0)
+        with pytest.raises(grpc.aio.AioRpcError, match="waiting for: auth"):
+            await status.GetReadiness(status_pb2.GetReadinessRequest(), timeout=SECONDS)
+        assert (await health.Check(asked, timeout=SECONDS)).status == states.NOT_SERVING

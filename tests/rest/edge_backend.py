@@ -52,6 +52,7 @@ def _notes() -> Any:
     for name, rule, access in (
         ("CreateNote", http_pb2.HttpRule(post="/v1/notes", body="*"), access_pb2.ACCESS_USER),
         ("ListNotes", http_pb2.HttpRule(get="/v1/notes"), access_pb2.ACCESS_UNSPECIFIED),
+        ("ReplaceNote", http_pb2.HttpRule(put="/v1/notes/{id}", body="*"), access_pb2.ACCESS_USER),
         ("GetNote", http_pb2.HttpRule(get="/v1/notes/{id}"), access_pb2.ACCESS_ADMIN),
         ("DeleteNote", http_pb2.HttpRule(delete="/v1/notes/{id}"), access_pb2.ACCESS_JWT),
         ("GetSharedNote", http_pb2.HttpRule(get="/v1/public/{id=**}"), access_pb2.ACCESS_PUBLIC),

@@ -49,6 +49,7 @@ class JanServer:
             **settings,
         }
         folder.mkdir(exist_ok=True)
+        (folder / "providers.yml").touch()  # one that is named has to exist
         self._folder = folder
         self._stdout, self._stderr = folder / "stdout", folder / "stderr"
         self._stdout.touch()

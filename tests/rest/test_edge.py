@@ -7,8 +7,10 @@ import base64
 import dataclasses
 import hmac
 import json
+import os
 import re
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -31,6 +33,8 @@ from jan.llm.v1 import chat_pb2, chat_pb2_grpc, models_pb2, models_pb2_grpc
 
 from services.runtime import edge, envoy_admin
 from services.runtime.config import Settings
+from tests.fake_upstream import STALL, FakeUpstream, stream
+from tests.rest.server import JanServer
 
 BUF = Path(sys.executable).parent / "buf"
 
@@ -70,6 +74,7 @@ class Rig:
     run_dir: Path
     config: Path
     keys: Keys
+    auth: Backend
     workers: list[Backend]
     log: Path
     notes_port: int
@@ -105,18 +110,31 @@ def rig() -> Iterator[Rig]:
         rooms = (*edge.ROOMS, edge.Room("notes-api", lambda _: notes, ("/notes",), {"worker": (edge_backend.NOTES,)}))
         endpoints = {"auth": [f"unix:{auth.path}"], "worker": [f"unix:{each.path}" for each in workers]}
         config = edge.write(settings, endpoints, run_dir, rooms=rooms)
-        config.write_text(config.read_text().replace("request_headers_timeout: 10s", "request_headers_timeout: 0.3s"))
+        impatient(config)
         log = run_dir / "envoy.log"
         with log.open("wb") as output:
             envoy = subprocess.Popen(edge.command(settings, config), stdout=output, stderr=output)
             try:
                 asyncio.run(until_ready(run_dir, envoy))
-                yield Rig(settings, run_dir, config, keys, workers, log, notes)
+                yield Rig(settings, run_dir, config, keys, auth, workers, log, notes)
             finally:
                 envoy.terminate()
                 envoy.wait()
                 for backend in (auth, *workers):
                     backend.stop()
+
+
+def impatient(config: Path) -> None:
+    """What takes long by nature takes less long in tests."""
+    text = config.read_text()
+    for before, after in (
+        ("request_headers_timeout: 10s", "request_headers_timeout: 0.3s"),
+        ("request_timeout: 300s", "request_timeout: 4s"),
+        ("timeout: 7s", "timeout: 2s"),  # of a generation: STREAM_TIMEOUT and five seconds
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    config.write_text(text)
 
 
 async def until_ready(run_dir: Path, envoy: subprocess.Popen[bytes]) -> None:
@@ -149,12 +167,15 @@ def error(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, body["type"], body["code"]
 
 
-async def raw(port: int, request: bytes) -> tuple[int, str, dict[str, Any]]:
-    """Status, head and JSON body of the answer to bytes that no HTTP library tidied up."""
+async def raw(port: int, request: bytes, *, drip: bytes = b"") -> tuple[int, str, dict[str, Any]]:
+    """Status, head and JSON body of the answer to bytes that no HTTP library tidied up. `drip` follows, slowly."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    async with asyncio.timeout(5):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    async with asyncio.timeout(8):
+        answer = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+        while drip and not (await asyncio.wait([answer], timeout=0.2))[0]:
+            writer.write(drip)
+        head = (await answer).decode()
         length = re.search(r"content-length: (\d+)", head)
         assert length
         body = await reader.readexactly(int(length[1]))
@@ -162,8 +183,9 @@ async def raw(port: int, request: bytes) -> tuple[int, str, dict[str, Any]]:
     return int(head.split()[1]), head, json.loads(body)
 
 
-def get(target: str) -> bytes:
-    return f"GET {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode()
+def get(target: str, headers: dict[str, str] | None = None) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    return f"GET {target} HTTP/1.1\r\nhost: x\r\n{lines}\r\n".encode()
 
 
 UNAUTHORIZED = (401, "auth_error", "unauthorized")
@@ -245,7 +267,22 @@ async def test_keys_are_served_cacheable_and_without_credentials(client: httpx.A
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-@pytest.mark.parametrize("path", ["/", "/nope", "/v1/models/", "/v1/chat", "/V1/models", "/v1", "/auth/guest-login/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/nope",
+        "/v1/models/",
+        "/v1/chat",
+        "/V1/models",
+        "/v1",
+        "/auth/guest-login/",
+        "/v1/models/dflt/",
+        "/v1/models/a/b/",
+        "/v1/models/a%2F",
+        "/v1/notes/1/",
+    ],
+)
 async def test_an_unknown_path_is_404_with_or_without_a_credential(
     client: httpx.AsyncClient, rig: Rig, method: str, path: str
 ) -> None:
@@ -431,6 +468,23 @@ async def test_a_model_id_may_hold_slashes(client: httpx.AsyncClient, rig: Rig, 
     assert answer.json()["id"] == written.replace("%2F", "/").replace("%20", " ")
 
 
+@pytest.mark.parametrize("query", ["id=slow", "id=a&id=b", "%69d=slow", "title=x&i%64=slow", "Id=slow", "id_=slow"])
+async def test_the_id_in_the_path_wins_over_the_query(rig: Rig, query: str) -> None:
+    for path in ("/v1/models/plain", "/llm/v1/models/plain", "/v1/notes/plain", "/v1/public/plain"):
+        status, _, body = await raw(rig.settings.gateway_port, get(f"{path}?{query}", rig.bearer()))
+        assert (path, status, body["id"]) == (path, 200, "plain")
+
+
+@pytest.mark.parametrize("body", ['{"id":"slow"}', '{"title":"x","id":"slow"}', '{"id":"plain","id":"slow"}'])
+async def test_the_id_in_the_path_wins_over_the_body(client: httpx.AsyncClient, rig: Rig, body: str) -> None:
+    answer = await client.put("/v1/notes/plain", content=body, headers=rig.bearer())
+    assert (answer.json()["id"], answer.json()["title"]) == ("plain", "x" if "title" in body else "")
+
+
+async def test_an_id_elsewhere_is_a_query_parameter_like_any_other(client: httpx.AsyncClient, rig: Rig) -> None:
+    assert (await client.get("/v1/notes", params={"id": "x"}, headers=rig.bearer())).json()["id"] == "x"
+
+
 # --- request ids
 
 
@@ -554,11 +608,46 @@ async def test_a_large_typed_answer_passes(client: httpx.AsyncClient, rig: Rig) 
     assert len(answer.json()["title"]) == 20_000_000
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "text/plain"])
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/x-www-form-urlencoded", "text/plain", "", "application/grpc",
+     "application/grpc+json", "application/grpc-web", "application/grpc-web-text", "application/proto",
+     "application/connect+proto"],
+)  # fmt: skip
 async def test_json_is_read_whatever_its_content_type(client: httpx.AsyncClient, rig: Rig, content_type: str) -> None:
-    headers = {"content-type": content_type, **rig.bearer()}
+    headers = {"content-type": content_type, "connect-protocol-version": "1", **rig.bearer()}
     answer = await client.post("/v1/notes", content='{"title":"x","extra":{"a":[1,null]}}', headers=headers)
+    assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {"id": "", "title": "x", "count": 0, "done": False, "tags": [], "extra": {"a": [1, None]}}
+
+
+async def test_errors_are_envelopes_whatever_the_content_type(client: httpx.AsyncClient, rig: Rig) -> None:
+    grpc_ = {"content-type": "application/grpc"}
+    refused = await client.post("/v1/chat/completions", headers=grpc_)
+    assert error(refused) == UNAUTHORIZED
+    assert refused.headers["www-authenticate"] == "Bearer"
+    expired = await client.post("/v1/notes", headers={**grpc_, **rig.bearer(exp=1)})
+    assert error(expired) == (401, "auth_error", "token_expired")
+    wrong = await client.post("/v1/notes", content="{", headers={**grpc_, **rig.bearer()})
+    assert error(wrong) == (400, "invalid_request_error", "invalid_json")
+    missing = await client.get("/v1/models/missing", headers={**grpc_, **rig.bearer()})
+    assert error(missing) == (404, "not_found_error", "model_not_found")
+
+
+async def test_headers_that_steer_grpc_do_not_pass(client: httpx.AsyncClient, rig: Rig) -> None:
+    steering = {
+        "grpc-timeout": "1n", "grpc-encoding": "gzip", "grpc-accept-encoding": "x-sent", "grpc-anything": "1",
+        "grpc-internal-encoding-request": "gzip", "connect-timeout-ms": "1", "connect-protocol-version": "1",
+        "te": "x-sent",
+    }  # fmt: skip
+    answer = await client.post("/v1/chat/completions", json={}, headers={**steering, **rig.bearer()})
+    received = answer.json()["received"]
+    assert not [name for name in received if name.startswith(("connect-", "x-edge-"))]
+    assert not [name for name in steering if "x-sent" in received.get(name, "")]
+    assert not {"grpc-anything", "grpc-timeout", "grpc-encoding"} & set(received)
+    guest = await client.post("/auth/guest-login", headers=steering)
+    assert (guest.status_code, "grpc-anything" in guest.json()["username"]) == (201, False)
+    assert (await client.get("/v1/models", headers={**steering, **rig.bearer()})).status_code == 200
 
 
 async def test_the_server_says_201_and_204(client: httpx.AsyncClient, rig: Rig) -> None:
@@ -586,6 +675,13 @@ async def test_a_request_that_is_not_http_is_400(rig: Rig, request_: bytes) -> N
 
 async def test_headers_that_come_too_slowly_are_408(rig: Rig) -> None:
     status, _, body = await raw(rig.settings.gateway_port, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    assert (status, body["error"]["code"]) == (408, "request_timeout")
+
+
+async def test_a_body_that_comes_too_slowly_is_408(rig: Rig) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in rig.bearer().items())
+    head = f"POST /v1/notes HTTP/1.1\r\nhost: x\r\n{lines}content-length: 1000\r\n\r\n".encode()
+    status, _, body = await raw(rig.settings.gateway_port, head + b"{", drip=b" ")
     assert (status, body["error"]["code"]) == (408, "request_timeout")
 
 
@@ -732,11 +828,6 @@ async def test_a_grpc_path_exists_only_for_grpc(client: httpx.AsyncClient, rig: 
         assert error(await client.post(path, json={})) == NO_ROUTE
 
 
-async def test_a_rest_path_called_as_grpc_stays_behind_authentication(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/chat/completions", headers={"content-type": "application/grpc"})
-    assert answer.headers["grpc-status"] == str(grpc.StatusCode.UNAUTHENTICATED.value[0])
-
-
 async def test_grpc_health_is_public_on_every_port(rig: Rig) -> None:
     for port in (rig.settings.gateway_port, rig.settings.llm_api_port, rig.notes_port):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -782,22 +873,58 @@ async def test_grpc_web_callers_get_grpc_statuses(client: httpx.AsyncClient, rig
     assert "5" in (answer.headers.get("grpc-status"), answer.text.partition("grpc-status:")[2][:1])
 
 
+async def test_connect_callers_get_errors_as_connect_has_them(client: httpx.AsyncClient) -> None:
+    for path, type_, expected in (
+        ("/jan.llm.v1.ModelService/ListModels", "application/proto", (401, "unauthenticated")),
+        ("/jan.llm.v1.ChatService/StreamChatCompletion", "application/connect+proto", (401, "unauthenticated")),
+        ("/jan.llm.v1.ModelService/Nope", "application/proto", (404, "unimplemented")),
+    ):
+        headers = {"content-type": type_, "connect-protocol-version": "1"}
+        answer = await client.post(path, headers=headers)
+        assert (path, answer.status_code, answer.json()["code"]) == (path, *expected)
+        assert set(answer.json()) == {"code", "message"}
+        assert answer.json()["message"]
+        assert answer.headers["content-type"] == "application/json"
+        assert not {"x-http-status", "x-edge-connect"} & set(answer.headers)
+
+
 # --- the log, and a worker that dies
 
 
 async def test_the_access_log_tells_what_happened_but_no_secret(client: httpx.AsyncClient, rig: Rig) -> None:
     headers = {"x-request-id": "logged", **rig.bearer(sub="usr_5")}
     await client.get("/v1/notes", params={"title": "query-secret"}, headers=headers)
-    async with asyncio.timeout(10):
-        while '"request_id":"logged"' not in rig.log.read_text():
-            await client.get("/healthz")
+    line = await logged(client, rig, "logged")
     text = rig.log.read_text()
-    line = json.loads(next(line for line in text.splitlines() if '"request_id":"logged"' in line))
     assert (line["method"], line["path"], line["status"], line["sub"]) == ("GET", "/v1/notes", 200, "usr_5")
     assert line["upstream"].endswith(".sock")
     assert line["attempts"] == 1
     assert "query-secret" not in text
     assert headers["authorization"].split(".")[-1] not in text
+
+
+async def logged(client: httpx.AsyncClient, rig: Rig, request_id: str) -> dict[str, Any]:
+    """The access log's line of a request, as soon as it is written."""
+    async with asyncio.timeout(10):
+        while f'"request_id":"{request_id}"' not in rig.log.read_text():
+            await client.get("/healthz")
+    lines = rig.log.read_text().splitlines()
+    return dict(json.loads(next(line for line in lines if f'"request_id":"{request_id}"' in line)))
+
+
+async def test_the_access_log_has_a_grpc_status_only_for_grpc(
+    client: httpx.AsyncClient, channel: grpc.aio.Channel, rig: Rig
+) -> None:
+    headers = {"x-request-id": "log-429", **rig.bearer()}
+    await client.post("/v1/chat/completions", json={"fail": "RateLimited"}, headers=headers)
+    await client.get("/v1/models", headers={"x-request-id": "log-401"})
+    missing = chat_pb2.CreateChatCompletionRequest(model="missing")
+    metadata = (("x-request-id", "log-grpc"), *rig.bearer().items())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await chat_pb2_grpc.ChatServiceStub(channel).CreateChatCompletion(missing, metadata=metadata)
+    for request_id, status, grpc_status in (("log-429", 429, None), ("log-401", 401, None), ("log-grpc", 200, 5)):
+        line = await logged(client, rig, request_id)
+        assert (request_id, line["status"], line.get("grpc_status")) == (request_id, status, grpc_status)
 
 
 async def test_envoy_warns_of_nothing(rig: Rig) -> None:
@@ -820,3 +947,63 @@ async def test_the_other_worker_serves_when_one_dies(client: httpx.AsyncClient, 
     answers += [await chat(client, rig) for _ in range(50)]
     assert {each.status_code for each in answers} == {200}
     dead.restart()
+
+
+async def test_a_server_that_hangs_is_given_up_quickly(client: httpx.AsyncClient, rig: Rig) -> None:
+    os.kill(rig.auth.process.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            while not await is_down(rig):  # noqa: ASYNC110  # Envoy knows, and has to be asked
+                await asyncio.sleep(0.1)
+        started = time.monotonic()
+        refused = await client.get("/auth/me", headers=rig.bearer())
+        assert error(refused) == UNAVAILABLE
+        assert refused.headers["retry-after"] == "1"
+        connect = {"content-type": "application/proto", "connect-protocol-version": "1", **rig.bearer()}
+        refused = await client.post("/jan.auth.v1.AuthService/GetMe", headers=connect)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert time.monotonic() - started < 1
+    finally:
+        os.kill(rig.auth.process.pid, signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while await is_down(rig):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def is_down(rig: Rig) -> bool:
+    """Whether Envoy knows that the auth room is ill."""
+    _, body = await envoy_admin.ask(rig.run_dir, "/clusters")
+    health = [line for line in body.splitlines() if line.startswith(b"auth::") and b"::health_flags::" in line]
+    return any(b"/failed_active_hc" in line for line in health)
+
+
+def test_without_memory_every_request_is_503(rig: Rig, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="edge") as folder:
+        gateway, llm = free_ports(2)
+        settings = dataclasses.replace(rig.settings, data_dir=tmp_path, gateway_port=gateway, llm_api_port=llm)
+        config = edge.write(settings, {"auth": ["unix:/nowhere"], "worker": ["unix:/nowhere"]}, Path(folder))
+        assert "max_heap_size_bytes: 2147483648" in config.read_text()
+        config.write_text(config.read_text().replace("max_heap_size_bytes: 2147483648", "max_heap_size_bytes: 1000"))
+        envoy = subprocess.Popen(edge.command(settings, config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            asyncio.run(until_ready(Path(folder), envoy))
+            deadline = time.monotonic() + 10
+            while (answer := httpx.get(f"http://127.0.0.1:{gateway}/healthz")).status_code == 200:
+                assert time.monotonic() < deadline
+            assert error(answer) == UNAVAILABLE
+        finally:
+            envoy.terminate()
+            envoy.wait()
+
+
+def test_a_stream_that_lasts_too_long_ends_with_an_error_event(tmp_path: Path, upstream: FakeUpstream) -> None:
+    provider = {"name": "fake", "type": "openai", "url": upstream.url, "models": ["fake"]}
+    (tmp_path / "providers.yml").write_text(json.dumps({"providers": {"default": [provider]}}))
+    head, word, *_ = stream("Hello")
+    upstream.script([head, word, STALL])
+    body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with JanServer(tmp_path, STREAM_TIMEOUT="2s") as server:
+        headers = {"authorization": f"Bearer {server.token()}"}
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=20)
+    last = answer.text.strip().rpartition("data: ")[2]
+    assert json.loads(last)["error"]["type"] == "timeout_error"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from services.runtime.postgres import EmbeddedPostgres, throwaway
 from tests.rest.conftest import providers
@@ -48,6 +52,12 @@ def test_a_taken_port_is_named(tmp_path: Path, variable: str) -> None:
         assert refusal(server) == (
             f"{variable}={port} is taken by another program; stop it or set {variable} to a free port"
         )
+
+
+def test_the_port_of_the_metrics_is_tried_where_they_are_served(tmp_path: Path) -> None:
+    server = JanServer(tmp_path, BIND_ADDRESS="127.0.0.2")
+    with socket.create_server(("127.0.0.1", server.metrics_port)):
+        assert refusal(server).startswith(f"METRICS_PORT={server.metrics_port} is taken")
 
 
 def test_a_data_directory_serves_one_server(server: JanServer, tmp_path: Path) -> None:
@@ -91,6 +101,12 @@ def test_a_broken_providers_file_is_named(tmp_path: Path, text: str, complaint: 
         ("SHUTDOWN_TIMEOUT", "soon", "expected a duration such as 15s, 5m or 720h"),
         ("LOG_LEVEL", "loud", "expected one of debug, info, warning, error"),
         ("AUTH_GUEST_ENABLED", "maybe", "expected true or false"),
+        ("MODEL_SYNC_INTERVAL_MINUTES", "0", "expected at least 1"),
+        ("MAX_BODY_BYTES", "-1", "expected at least 1"),
+        ("TRUSTED_PROXIES", "-1", "expected 0 or more"),
+        ("STREAM_TIMEOUT", "0", "expected more than 0 seconds"),
+        ("BIND_ADDRESS", "jan.example.com", "expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1"),
+        ("JAN_PROVIDER_CONFIGS_FILE", "/nowhere.yml", "there is no such file"),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, variable: str, value: str, complaint: str) -> None:
@@ -109,7 +125,13 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_database_url_that_is_none_is_named(tmp_path: Path) -> None:
-    assert refusal(JanServer(tmp_path, DATABASE_URL="nonsense")).startswith("DATABASE_URL cannot be used: ")
+    line = refusal(JanServer(tmp_path, DATABASE_URL="postgresql://jan:hush/hush@127.0.0.1/jan"))
+    assert line == "DATABASE_URL is not a PostgreSQL URL; percent-encode special characters in the password"
+
+
+def test_production_without_an_address_is_refused(tmp_path: Path) -> None:
+    line = refusal(JanServer(tmp_path, ENVIRONMENT="production"))
+    assert line.startswith("ENVIRONMENT=production needs PUBLIC_BASE_URL")
 
 
 async def test_a_missing_envoy_is_named(tmp_path: Path, database: EmbeddedPostgres) -> None:
@@ -155,6 +177,21 @@ async def test_a_new_user_pastes_the_banner_and_comes_back_tomorrow(tmp_path: Pa
         assert server.get("/auth/me", guest).status_code == 200
 
 
+async def test_without_guests_the_banner_asks_for_a_token(tmp_path: Path, database: EmbeddedPostgres) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    file = tmp_path / "ours.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    settings = {"AUTH_GUEST_ENABLED": "false", "AUTH_SIGNING_KEY_FILE": str(file), "DATABASE_URL": database.url}
+    with JanServer(tmp_path / "server", **settings) as server:
+        banner = eventually(lambda: "print(" in server.out and server.out)
+        now = int(time.time())
+        claims = dict(re.findall(r"\b(iss|aud) ([^\s,]+)", banner)) | {"sub": "me", "iat": now, "exp": now + 60}
+        token = jwt.encode(claims, key, algorithm="ES256", headers={"kid": "ours"})
+        assert server.get("/v1/models", token).status_code == 200
+        assert "guest-login" not in banner
+        assert f"Models: http://localhost:{server.port}/v1/models lists them for a token\n" in banner
+
+
 def snippets(banner: str) -> tuple[str, str]:
     """The shell lines and the Python lines of the banner, as somebody would paste them."""
     lines = textwrap.dedent("\n".join(line for line in banner.splitlines() if line.startswith("  ") or not line))
@@ -165,6 +202,8 @@ def snippets(banner: str) -> tuple[str, str]:
 
 
 async def test_another_database_can_be_used(tmp_path: Path, database: EmbeddedPostgres) -> None:
+    (tmp_path / "server" / "services").mkdir(parents=True)
+    (tmp_path / "server" / "services" / "__init__.py").write_text("raise SystemExit('not this one')")
     with JanServer(tmp_path / "server", DATABASE_URL=database.url) as server:
         assert "postgres" not in server.children()
         assert not (server.data_dir / "postgres").exists()

@@ -147,6 +147,18 @@ async def test_a_stream_asks_for_one_and_ends_with_the_usage():
     assert (response.drained, response.closed) == (True, True)
 
 
+async def test_only_silence_makes_an_empty_batch():
+    start, rest = sse(START)[:9], sse(START)[9:]
+    ping = sse({"type": "ping"})
+    batches, error = await streamed(ping, start, rest, ping, b"", sse(HI), ping, sse(END), sse(STOP))
+    assert ([len(batch) for batch in batches], error) == ([1, 0, 1, 2], None)
+
+
+async def test_a_stream_that_ends_without_its_stop_event_has_no_empty_batch():
+    batches, error = await streamed(sse(START, HI), sse(END))
+    assert ([len(batch) for batch in batches], error) == ([2, 2], None)
+
+
 async def test_events_cut_anywhere_make_the_same_stream():
     whole = sse(START, HI, END, STOP)
     batches, error = await streamed(*[whole[index : index + 7] for index in range(0, len(whole), 7)])

@@ -82,8 +82,8 @@ def test_a_list_that_could_not_be_read_is_asked_for_again_until_it_is_there(tmp_
             async with catalog(tmp_path, FILE.format(url=upstream.url)) as made:
                 schedule = asyncio.create_task(made.refresh_for_ever())
                 upstream.models = listed
-                while "llama" not in names(made):
-                    await asyncio.sleep(0.5)  # on a clock that runs fifty times faster
+                while "llama" not in names(made):  # noqa: ASYNC110  # on a clock that runs fifty times faster
+                    await asyncio.sleep(0.5)
                 schedule.cancel()
                 return names(made)
 

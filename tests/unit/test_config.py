@@ -1,5 +1,6 @@
 """Settings from the environment: what parses, what is refused, and that a refusal names its variable."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,27 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
         ("ENVIRONMENT", "staging"),
         ("MODEL_ALIASES", "gpt-4"),
         ("MAX_BODY_BYTES", "32MB"),
+        ("MAX_BODY_BYTES", "0"),
+        ("MAX_BODY_BYTES", "-1"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("MODEL_SYNC_INTERVAL_MINUTES", "0"),
+        ("MODEL_SYNC_INTERVAL_MINUTES", "-5"),
+        ("STREAM_TIMEOUT", "0"),
+        ("STREAM_TIMEOUT", "0ms"),
+        ("AUTH_REFRESH_TOKEN_TTL", "0"),
+        ("AUTH_CLOCK_SKEW", "-1s"),
+        ("BIND_ADDRESS", "jan.example.com"),
+        ("BIND_ADDRESS", "[::1]"),
+        ("BIND_ADDRESS", "127.0.0.1:8000"),
+        ("PUBLIC_BASE_URL", "ai.example.com"),
+        ("PUBLIC_BASE_URL", "https://"),
+        ("PUBLIC_BASE_URL", "ftp://ai.example.com"),
+        ("JAN_PROVIDER_CONFIGS_FILE", "/nowhere/providers.yml"),
+        ("JAN_PROVIDER_CONFIGS_FILE", "/"),
     ],
 )
 def test_a_value_that_does_not_parse_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=f"{variable}={value!r}"):
+    with pytest.raises(ConfigError, match=re.escape(f"{variable}={value!r}: ")):
         load({variable: value})
 
 
@@ -58,7 +76,41 @@ def test_the_issuer_follows_the_public_address_until_it_is_set() -> None:
     assert load({"PUBLIC_BASE_URL": "https://jan.test", "AUTH_ISSUER": "https://id.test"}).issuer == "https://id.test"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("TRUSTED_PROXIES", "0"), ("SHUTDOWN_TIMEOUT", "0"), ("AUTH_CLOCK_SKEW", "0s")]
+)
+def test_none_is_a_number_where_it_means_something(variable: str, value: str) -> None:
+    assert getattr(load({variable: value}), variable.lower()) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("localhost", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::1", "::1"), ("0:0::1", "::1")]
+)
+def test_the_gateway_is_given_an_ip_address(text: str, address: str) -> None:
+    assert load({"BIND_ADDRESS": text}).bind_address == address
+
+
+def test_a_providers_file_that_exists_may_be_named(tmp_path: Path) -> None:
+    file = tmp_path / "providers.yml"
+    file.touch()
+    assert load({"JAN_PROVIDER_CONFIGS_FILE": str(file)}).jan_provider_configs_file == file
+
+
+PRODUCTION = {"ENVIRONMENT": "production", "PUBLIC_BASE_URL": "https://ai.example.com"}
+
+
+@pytest.mark.parametrize("url", ["", "http://localhost:8000", "https://127.0.0.1", "http://[::1]:8000"])
+def test_production_needs_an_address_that_others_can_reach(url: str) -> None:
+    with pytest.raises(ConfigError, match="ENVIRONMENT=production needs PUBLIC_BASE_URL"):
+        load({**PRODUCTION, "PUBLIC_BASE_URL": url})
+
+
+@pytest.mark.parametrize("url", ["https://ai.example.com", "http://ai.internal:8000"])
+def test_production_takes_the_address_it_is_given(url: str) -> None:
+    assert load({**PRODUCTION, "PUBLIC_BASE_URL": url}).issuer == url
+
+
 def test_reflection_is_off_in_production_unless_asked_for() -> None:
     assert load({}).reflection
-    assert not load({"ENVIRONMENT": "production"}).reflection
-    assert load({"ENVIRONMENT": "production", "GRPC_REFLECTION": "true"}).reflection
+    assert not load(PRODUCTION).reflection
+    assert load({**PRODUCTION, "GRPC_REFLECTION": "true"}).reflection

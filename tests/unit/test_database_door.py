@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 
-from services.runtime.db import Connection
+from services.runtime.config import ConfigError
+from services.runtime.db import Connection, connect
 from services.runtime.errors import Unavailable
 
 
@@ -26,3 +27,21 @@ async def test_a_connection_that_lost_its_state_is_unavailable_and_not_used_agai
     with pytest.raises(Unavailable):
         await Connection(raw).fetchrow("SELECT 1")
     assert raw.terminated
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "postgresql://jan:hush[hush@db/jan",
+        "postgresql://jan:hush/hush@db/jan",
+        "postgresql://jan:hush#hush@db/jan",
+        "postgresql://jan:hush@db:hush/jan",
+        "postgresql://jan:hush@db/jan?sslmode=hush",
+    ],
+)
+async def test_a_url_that_is_none_is_refused_without_a_word_of_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        await connect(url)
+    assert str(error.value) == "DATABASE_URL is not a PostgreSQL URL; percent-encode special characters in the password"
+    assert error.value.__suppress_context__

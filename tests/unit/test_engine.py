@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from services.llm.answer import Chunk
+from services.llm.answer import CHAT, Assembly, Chunk
 from services.llm.catalog import Catalog
 from services.llm.completion import Engine
 from services.llm.embedding import EmbeddingEngine
@@ -192,7 +192,10 @@ FAILURES: dict[str, tuple[Act, type[ApiError], str]] = {
 NO_ANSWERS = {
     "no choices": completion(),
     "choices that are no list": {**completion("Hi"), "choices": "Hi"},
-    "choices of another shape": {**completion("Hi", usage=None), "choices": ["Hi"]},
+    "choices of another shape": {**completion("Hi"), "choices": ["Hi"]},
+    "choices of another shape and no usage": {**completion("Hi", usage=None), "choices": ["Hi"]},
+    "a choice without a message": {**completion("Hi"), "choices": [{"index": 0, "finish_reason": "stop"}]},
+    "a message that is a text": {**completion("Hi"), "choices": [{"index": 0, "message": "Hi"}]},
 }
 WHOLE_FAILURES = {
     **FAILURES,
@@ -281,7 +284,22 @@ async def test_usage_is_estimated_where_the_upstream_gives_none(scene: Scene) ->
 async def test_usage_on_the_last_content_chunk_is_moved_to_its_own(scene: Scene) -> None:
     ending = chunk({}, finish_reason="stop", usage=USAGE)
     chunks, _ = await scene.stream(sse(chunk({"content": "Hi"}), ending), stream_options={"include_usage": True})
-    assert (chunks[-1]["choices"], chunks[-1]["usage"]) == ([], USAGE)
+    assert [each.get("usage") for each in chunks] == [None, None, USAGE]
+    assert [len(each["choices"]) for each in chunks] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("options", [None, {"include_usage": False}])
+async def test_usage_on_a_content_chunk_stays_where_nobody_asked_for_it(scene: Scene, options: Any) -> None:
+    ending = chunk({}, finish_reason="stop", usage=USAGE)
+    chunks, _ = await scene.stream(sse(chunk({"content": "Hi"}), ending), stream_options=options)
+    assert [each.get("usage") for each in chunks] == [None, USAGE]
+
+
+async def test_usage_on_every_chunk_stays_where_it_was_asked_for(scene: Scene) -> None:
+    events = [chunk({"content": "Hi"}, usage=USAGE), chunk({}, finish_reason="stop", usage=USAGE)]
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks, _ = await scene.stream(sse(*events), stream_options=options)
+    assert [each.get("usage") for each in chunks] == [USAGE, USAGE, USAGE]
 
 
 async def test_every_chunk_has_choices_and_the_same_id(scene: Scene) -> None:
@@ -468,7 +486,7 @@ async def test_tokens_are_counted_by_the_name_that_was_asked_for(scene: Scene) -
     assert (spent("alias", "prompt") - before[0], spent("alias", "completion") - before[1]) == (10, 4)
 
 
-async def test_tokens_of_a_stream_that_the_client_left_are_counted(scene: Scene) -> None:
+async def test_tokens_of_a_stream_that_the_client_left_are_spent(scene: Scene) -> None:
     before = spent("m", "completion")
     gate: Gate = scene.one.gate()
     scene.one.script(stream("Hello", gate=gate))
@@ -476,6 +494,56 @@ async def test_tokens_of_a_stream_that_the_client_left_are_counted(scene: Scene)
     async with aclosing(scene.engine.stream_chat(BODY, deadline=scene.deadline)) as batches:
         await anext(batches)
     assert spent("m", "completion") - before == 1
+
+
+# Accounting
+
+
+ODD_CALLS: list[Any] = [
+    "f",
+    ["f"],
+    [{"function": "f"}],
+    [{"function": {"name": ["f"], "arguments": {"city": "Oslo"}}}],
+    [{"function": {"name": None, "arguments": 5}}],
+]
+
+
+@pytest.mark.parametrize("calls", ODD_CALLS)
+async def test_what_cannot_be_counted_does_not_break_an_answer(scene: Scene, calls: Any) -> None:
+    said = completion("Hello world", usage=None)
+    said["choices"][0]["message"]["tool_calls"] = calls
+    got = await scene.chat(answer(said))
+    assert got["choices"] == said["choices"]
+    assert (got["usage"]["completion_tokens"], got["usage"]["estimated"]) == (2, True)
+
+
+@pytest.mark.parametrize("calls", ODD_CALLS)
+async def test_what_cannot_be_counted_does_not_break_a_stream(scene: Scene, calls: Any) -> None:
+    events = [chunk({"content": "Hello world"}), chunk({"tool_calls": calls}), chunk({}, finish_reason="stop")]
+    chunks, error = await scene.stream(sse(*events), stream_options={"include_usage": True})
+    assert (error, chunks[1]["choices"], len(chunks)) == (None, events[1]["choices"], 4)
+    assert (chunks[-1]["usage"]["completion_tokens"], chunks[-1]["usage"]["estimated"]) == (2, True)
+
+
+async def test_a_prompt_is_counted_whatever_else_a_request_holds(scene: Scene) -> None:
+    body = {"model": "only-one", "prompt": "Hi there", "messages": 5, "tools": "x"}
+    said = {"choices": [{"index": 0, "text": "Hello", "finish_reason": "stop"}]}
+    scene.one.script(answer(said), sse(said))
+    whole = await scene.engine.text(body, deadline=scene.deadline)
+    assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (2, 1)
+    before = spent("only-one", "prompt")
+    assert [each async for batch in scene.engine.stream_text(body, deadline=scene.deadline) for each in batch]
+    assert spent("only-one", "prompt") - before == 2
+
+
+async def test_a_prompt_that_cannot_be_counted_does_not_break_a_stream() -> None:
+    deep: list[Any] = []
+    for _ in range(1000):
+        deep = [deep]
+    assembly = Assembly({**BODY, "tools": [{"type": "x", "deep": deep}]}, CHAT, "one")
+    chunks, failure = assembly.take([orjson.dumps(chunk({"content": "Hi"}, finish_reason="stop"))])
+    assert (len(chunks), failure) == (1, None)
+    assert assembly.spent() == {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1, "estimated": True}
 
 
 # Text completions and embeddings
@@ -492,7 +560,7 @@ async def test_a_text_completion_has_its_own_shape(scene: Scene) -> None:
 
 async def test_embeddings_are_the_upstream_s_under_the_name_that_was_asked_for(scene: Scene) -> None:
     body = {"model": "m", "input": ["a", "b"], "truncate": True}
-    assert await EmbeddingEngine(scene.catalog).embed(body, deadline=scene.deadline) == {
+    assert await EmbeddingEngine(scene.catalog, METRICS).embed(body, deadline=scene.deadline) == {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": [0.5, -1.0]} for index in range(2)],
         "model": "m",
@@ -501,7 +569,13 @@ async def test_embeddings_are_the_upstream_s_under_the_name_that_was_asked_for(s
     assert scene.one.posts[0].body == {**body, "model": "fake"}
 
 
+async def test_the_tokens_of_embeddings_are_spent(scene: Scene) -> None:
+    before = spent("m", "prompt"), spent("m", "completion")
+    await EmbeddingEngine(scene.catalog, METRICS).embed({"model": "m", "input": ["a", "b"]}, deadline=scene.deadline)
+    assert (spent("m", "prompt"), spent("m", "completion")) == (before[0] + 2, before[1])
+
+
 async def test_embeddings_come_from_the_next_provider_where_one_fails(scene: Scene) -> None:
     scene.one.script(status(503))
-    said = await EmbeddingEngine(scene.catalog).embed({"model": "m", "input": "a"}, deadline=scene.deadline)
+    said = await EmbeddingEngine(scene.catalog, METRICS).embed({"model": "m", "input": "a"}, deadline=scene.deadline)
     assert (said["model"], len(scene.two.posts)) == ("m", 1)

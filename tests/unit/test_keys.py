@@ -100,6 +100,21 @@ def test_a_rotation_by_another_process_is_seen(tmp_path: Path) -> None:
     assert [each["kid"] for each in keys.public()] == [new, old]
 
 
+def test_keys_are_not_rotated_in_a_folder_that_no_server_uses(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"/typo/keys does not exist: set DATA_DIR"):
+        KeyRing(tmp_path / "typo" / "keys", "ES256").rotate()
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    ring(tmp_path)
+    os.chown(tmp_path, 12345, 54321)
+    kid = KeyRing(tmp_path, "ES256").rotate()
+    made = [(tmp_path / name).stat() for name in (f"{kid}.pem", JWKS)]
+    assert [(each.st_uid, each.st_gid) for each in made] == [(12345, 54321)] * 2
+
+
 def test_a_retired_key_is_listed_until_its_last_token_has_expired(tmp_path: Path) -> None:
     clock = Clock()
     keys = ring(tmp_path, clock=clock)

@@ -12,10 +12,19 @@ CHAT = {"model": "m", "messages": [USER]}
 TEXT = {"model": "m", "prompt": "Hi"}
 VECTORS = {"model": "m", "input": "Hi"}
 MEDIA_ID = "jan_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
 
 
 def image(url: Any) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def called(call: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "assistant", "tool_calls": [call]}]}
+
+
+def allowed(value: Any) -> dict[str, Any]:
+    return {"tool_choice": {"type": "allowed_tools", "allowed_tools": value}}
 
 
 GOOD_CHAT: list[dict[str, Any]] = [
@@ -31,9 +40,17 @@ GOOD_CHAT: list[dict[str, Any]] = [
     {"response_format": {"type": "json_schema", "json_schema": {"name": "s"}}},
     {"stream": True, "stream_options": {"include_usage": True, "other": 1}},
     {"messages": [{"role": "system", "content": [{"type": "text", "text": ""}]}, USER]},
-    {"messages": [{"role": "assistant", "tool_calls": [{}]}, {"role": "tool", "tool_call_id": "c", "content": ""}]},
+    {"tool_choice": {"type": "custom", "custom": {"name": "c"}}},
+    allowed({"mode": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]}),
+    allowed({"tools": []}),
+    {"messages": [{"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "c", "content": ""}]},
+    called({"function": {"name": "f", "arguments": "not JSON"}}),
+    called({"id": "c", "type": "custom", "custom": {"name": "c", "input": "x"}}),
+    {"messages": [{"role": "assistant", "content": None, "refusal": "no"}, {"role": "assistant", "content": ""}]},
+    {"messages": [{"role": "assistant", "audio": {"id": "a"}}, {"role": "assistant", "function_call": {"name": "f"}}]},
     {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
     {"messages": [image("https://example.test/a.png"), image("data:image/png;base64,AAAA")]},
+    {"messages": [image("http://10.0.0.1/a.png"), image("HTTPS://EXAMPLE.TEST/A.PNG")]},
     {"top_k": "whatever", "conversation": None},
 ]
 
@@ -60,14 +77,26 @@ BAD_CHAT: list[tuple[str, dict[str, Any]]] = [
     ("messages[0].content", {"messages": [{"role": "tool", "tool_call_id": "c", "content": None}]}),
     ("messages[0].content", {"messages": [{"role": "user", "content": 5}]}),
     ("messages[0].content", {"messages": [{"role": "assistant", "content": {}}]}),
+    ("messages[0].content", {"messages": [{"role": "user", "content": []}]}),
+    ("messages[0].content", {"messages": [{"role": "assistant"}]}),
+    ("messages[0].content", {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}),
+    ("messages[0].content", {"messages": [{"role": "user", "tool_calls": [CALL]}]}),
     ("messages[0].content[1]", {"messages": [{"role": "user", "content": [{"type": "x"}, "Hi"]}]}),
     ("messages[0].content[0].type", {"messages": [{"role": "user", "content": [{}]}]}),
     ("messages[0].content[0].text", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
     ("messages[0].content[0].image_url.url", {"messages": [image(None)]}),
     ("messages[0].content[0].image_url.url", {"messages": [image("")]}),
     ("messages[0].tool_call_id", {"messages": [{"role": "tool", "content": "x"}]}),
-    ("messages[0].tool_calls", {"messages": [{"role": "assistant", "tool_calls": {}}]}),
-    ("messages[0].tool_calls[0]", {"messages": [{"role": "assistant", "tool_calls": ["c"]}]}),
+    ("messages[0].tool_calls", {"messages": [{"role": "assistant", "content": "", "tool_calls": {}}]}),
+    ("messages[0].tool_calls[0]", called("c")),
+    ("messages[0].tool_calls[0].function", called({})),
+    ("messages[0].tool_calls[0].function", called({"function": "x"})),
+    ("messages[0].tool_calls[0].function", called({"type": "custom", "function": "x"})),
+    ("messages[0].tool_calls[0].function.name", called({"function": {"arguments": ""}})),
+    ("messages[0].tool_calls[0].function.name", called({"type": "function", "function": {"name": ["f"]}})),
+    ("messages[0].tool_calls[0].function.arguments", called({"function": {"name": "f"}})),
+    ("messages[0].tool_calls[0].function.arguments", called({"function": {"name": "f", "arguments": 5}})),
+    ("messages[0].tool_calls[0].function.arguments", called({"function": {"name": "f", "arguments": {}}})),
     ("temperature", {"temperature": 2.1}),
     ("temperature", {"temperature": -0.1}),
     ("temperature", {"temperature": "1"}),
@@ -106,12 +135,24 @@ BAD_CHAT: list[tuple[str, dict[str, Any]]] = [
     ("tools", {"tools": {}}),
     ("tools[0]", {"tools": ["f"]}),
     ("tools[0].type", {"tools": [{}]}),
-    ("tools[0].function.name", {"tools": [{"type": "function"}]}),
+    ("tools[0].function", {"tools": [{"type": "function"}]}),
+    ("tools[0].function", {"tools": [{"type": "custom", "function": "abc"}]}),
+    ("tools[0].function.name", {"tools": [{"type": "custom", "function": {"name": ["f"]}}]}),
     ("tools[0].function.name", {"tools": [{"type": "function", "function": {"name": ""}}]}),
     ("tools[1].function.name", {"tools": [{"type": "x"}, {"type": "function", "function": {"name": 5}}]}),
     ("tool_choice", {"tool_choice": "any"}),
     ("tool_choice", {"tool_choice": {}}),
     ("tool_choice", {"tool_choice": 1}),
+    ("tool_choice.function", {"tool_choice": {"type": "function"}}),
+    ("tool_choice.function", {"tool_choice": {"type": "function", "function": "x"}}),
+    ("tool_choice.function", {"tool_choice": {"type": "custom", "function": "x"}}),
+    ("tool_choice.function.name", {"tool_choice": {"type": "function", "function": {"name": {}}}}),
+    ("tool_choice.allowed_tools", {"tool_choice": {"type": "allowed_tools"}}),
+    ("tool_choice.allowed_tools", allowed("x")),
+    ("tool_choice.allowed_tools.mode", allowed({"mode": "none", "tools": []})),
+    ("tool_choice.allowed_tools.tools", allowed({"mode": "auto"})),
+    ("tool_choice.allowed_tools.tools[0]", allowed({"tools": [5]})),
+    ("tool_choice.allowed_tools.tools[0].function", allowed({"tools": [{"type": "function", "function": "f"}]})),
     ("response_format.type", {"response_format": {}}),
     ("response_format.type", {"response_format": "json_object"}),
     ("response_format.type", {"response_format": {"type": ["text"]}}),
@@ -142,6 +183,15 @@ def test_media_that_cannot_be_looked_up_is_not_found_in_its_place(url: str) -> N
     assert (error.value.code, error.value.param) == ("media_not_found", "messages[1].content[0].image_url.url")
 
 
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://example.test/a.png", "//example.test/a.png", "a.png", " https://x", "jan_1"]
+)
+def test_an_image_is_only_asked_for_where_a_provider_can_get_it(url: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        check_chat({"model": "m", "messages": [USER, image(url)]})
+    assert (error.value.code, error.value.param) == ("invalid_url", "messages[1].content[0].image_url.url")
+
+
 @pytest.mark.parametrize("conversation", ["conv_1", {"id": "conv_1"}])
 def test_a_conversation_is_refused_rather_than_ignored(conversation: Any) -> None:
     with pytest.raises(NotImplementedYet) as error:
@@ -154,6 +204,7 @@ GOOD_TEXT: list[dict[str, Any]] = [
     {"prompt": ""},
     {"prompt": ["a", "b"]},
     {"prompt": [1, 2]},
+    {"prompt": [[1, 2], [3]]},
     {"logprobs": 5, "echo": True, "suffix": "!"},
 ]
 
@@ -170,6 +221,10 @@ def test_a_text_request_of_openai_s_shape_passes(members: dict[str, Any]) -> Non
         ("prompt", {"prompt": None}),
         ("prompt", {"prompt": []}),
         ("prompt", {"prompt": 5}),
+        ("prompt[0]", {"prompt": [None]}),
+        ("prompt[0]", {"prompt": [True]}),
+        ("prompt[1]", {"prompt": ["a", 1]}),
+        ("prompt[1]", {"prompt": [[1], ["a"]]}),
         ("logprobs", {"logprobs": 6}),
         ("logprobs", {"logprobs": True}),
         ("echo", {"echo": "yes"}),
@@ -199,6 +254,15 @@ def test_an_embeddings_request_of_openai_s_shape_passes(value: Any) -> None:
         ("input", {"input": 5}),
         ("input", {"input": ["a"] * 2049}),
         ("input", {"input": [[1]] * 2049}),
+        ("input[0]", {"input": [None]}),
+        ("input[0]", {"input": [1.5]}),
+        ("input[1]", {"input": ["a", None]}),
+        ("input[2]", {"input": ["a", "b", 1]}),
+        ("input[1]", {"input": [1, True]}),
+        ("input[1]", {"input": [1, [1]]}),
+        ("input[1]", {"input": [[1], "a"]}),
+        ("input[1]", {"input": [[1], [1, "a"]]}),
+        ("input[0]", {"input": [[False]]}),
         ("encoding_format", {"encoding_format": "hex"}),
         ("dimensions", {"dimensions": 0}),
         ("user", {"user": 1}),

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from google.api import annotations_pb2
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
 from jan.auth.v1 import auth_pb2
 from jan.common.v1 import status_pb2
 from jan.llm.v1 import chat_pb2, models_pb2
@@ -20,6 +22,7 @@ from services.runtime.config import ConfigError, Settings
 from services.runtime.routes import (
     GRPC,
     AmbiguousRoute,
+    AmbiguousVariable,
     Operation,
     Route,
     aliases,
@@ -62,7 +65,7 @@ def test_every_method_is_reachable_as_grpc_and_by_its_http_rules() -> None:
     [
         ("/v1/models", ["/v1/models"], ["/v1/models/", "/v1/model", "/v1/modelsx", "/x/v1/models"]),
         ("/v1/items/{id}", ["/v1/items/a", "/v1/items/a.b"], ["/v1/items/", "/v1/items", "/v1/items/a/b"]),
-        ("/v1/models/{id=**}", ["/v1/models/a", "/v1/models/a/b"], ["/v1/models", "/v1/models/"]),
+        ("/v1/models/{id=**}", ["/v1/models/a", "/v1/models/a/b"], ["/v1/models", "/v1/models/", "/v1/models/a/"]),
         ("/v1/a/{id}/b", ["/v1/a/x/b"], ["/v1/a/b", "/v1/a/x/y/b"]),
         ("/v1/a/{id}:cancel", ["/v1/a/x:cancel"], ["/v1/a/x"]),
         ("/.well-known/x", ["/.well-known/x"], ["/awell-known/x"]),
@@ -197,6 +200,70 @@ def test_every_route_needs_a_jwt_unless_it_is_public(tmp_path: Path) -> None:
         for route in open_:
             proxied = "route" in route and "OPTIONS" not in str(route["match"])
             assert not proxied or route["request_headers_to_remove"] == ["authorization", "x-api-key"]
+
+
+def test_a_service_ends_a_stream_before_the_gateway_cuts_it_off(tmp_path: Path) -> None:
+    for seconds in (20.0, 600.0):
+        config = edge.render(Settings(data_dir=tmp_path, stream_timeout=seconds), ENDPOINTS, tmp_path)
+        routes_ = [each for host in _http(config)["route_config"]["virtual_hosts"] for each in host["routes"]]
+        chat = next(each["route"] for each in routes_ if each["match"].get("path") == "/v1/chat/completions")
+        timeout, idle = (float(chat[name].removesuffix("s")) for name in ("timeout", "idle_timeout"))
+        assert timeout == seconds + 5
+        assert idle >= timeout
+
+
+def _notes(*paths: str) -> FileDescriptor:
+    """A service with one rpc that reads `id` and a map, and has these http rules."""
+    file = FileDescriptorProto(name="notes.proto", package="notes", syntax="proto3")
+    file.dependency.append(annotations_pb2.DESCRIPTOR.name)
+    note = file.message_type.add(name="Note")
+    note.field.add(name="id", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL")
+    note.field.add(
+        name="tags", number=2, type="TYPE_MESSAGE", label="LABEL_REPEATED", type_name=".notes.Note.TagsEntry"
+    )
+    entry = note.nested_type.add(name="TagsEntry")
+    entry.options.map_entry = True
+    for number, name in enumerate(("key", "value"), 1):
+        entry.field.add(name=name, number=number, type="TYPE_STRING", label="LABEL_OPTIONAL")
+    method = file.service.add(name="Notes").method.add(name="Get", input_type=".notes.Note", output_type=".notes.Note")
+    rule = method.options.Extensions[annotations_pb2.http]
+    for each in (rule, *(rule.additional_bindings.add() for _ in paths[1:])):
+        each.get = paths[0] if each is rule else paths[1]
+    return _pool(file).FindFileByName(file.name)
+
+
+def _pool(*files: FileDescriptorProto) -> DescriptorPool:
+    pool = DescriptorPool()
+    for each in (*descriptor_set([annotations_pb2.DESCRIPTOR], []).file, *files):
+        pool.AddSerializedFile(each.SerializeToString())
+    return pool
+
+
+def test_a_path_variable_has_a_name_that_no_client_knows() -> None:
+    (found,) = [each for each in descriptor_set([_notes("/v1/notes/{id=**}")], ["/a"], secret="x").file if each.service]
+    method = _pool(found).FindMethodByName("notes.Notes.Get")
+    assert [field.name for field in method.input_type.fields] == ["id_x", "tags"]
+    assert [field.number for field in method.input_type.fields] == [1, 2]
+    assert [field.name for field in method.output_type.fields] == ["id", "tags"]
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    assert [rule.get, *(each.get for each in rule.additional_bindings)] == [
+        "/v1/notes/{id_x=**}",
+        "/a/v1/notes/{id_x=**}",
+    ]
+
+
+@pytest.mark.parametrize("paths", [["/v1/notes/{id}", "/v1/notes"], ["/v1/notes/{note.id}"]])
+def test_a_field_that_is_a_path_variable_only_here_and_there_stops_the_start(paths: list[str]) -> None:
+    with pytest.raises(AmbiguousVariable):
+        descriptor_set([_notes(*paths)], [])
+
+
+def test_the_gateway_writes_another_name_at_every_start(tmp_path: Path) -> None:
+    contents = set()
+    for _ in range(2):
+        edge.write(Settings(data_dir=tmp_path), ENDPOINTS, tmp_path)
+        contents.add((tmp_path / "envoy" / "edge.pb").read_bytes())
+    assert len(contents) == 2
 
 
 def test_reflection_can_be_switched_off(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from services.llm.providers.provider import Provider
 from services.llm.routing import (
-    ATTEMPTS,
     FAILURES_TO_OPEN,
     LONGEST_PAUSE,
+    ROUNDS,
     SHORTEST_PAUSE,
     Breaker,
     Endpoint,
@@ -142,11 +142,27 @@ def test_when_all_have_failed_they_are_tried_again_after_a_pause() -> None:
     assert 0.1 < call.times[2] - call.times[1] < 1
 
 
-def test_no_more_calls_are_made_than_allowed_and_the_last_error_is_raised() -> None:
-    call = Caller(*(UpstreamFailed(str(number)) for number in range(1, 9)))
-    with pytest.raises(UpstreamFailed, match=str(ATTEMPTS)):
-        ask(call, *(endpoint(name, priority=at) for at, name in enumerate("abcde")))
-    assert call.asked == ["a", "b", "c"][:ATTEMPTS]
+def test_every_usable_endpoint_is_asked_before_any_is_asked_again() -> None:
+    call = Caller(*(UpstreamFailed(name) for name in "abcd"), "hello")
+    assert ask(call, *(endpoint(name, priority=at) for at, name in enumerate("abcde"))) == "hello"
+    assert call.asked == list("abcde")
+    assert call.times[-1] - call.times[0] < 0.1
+
+
+def test_no_more_rounds_are_made_than_allowed_and_the_last_error_is_raised() -> None:
+    call = Caller(*(UpstreamFailed(f"call {number}") for number in range(1, 99)))
+    with pytest.raises(UpstreamFailed, match=f"^call {2 * ROUNDS}$"):
+        ask(call, endpoint("a"), endpoint("b", priority=1))
+    assert call.asked == ["a", "b"] * ROUNDS
+
+
+def test_each_pause_between_rounds_is_about_twice_the_one_before() -> None:
+    call = Caller(*(UpstreamFailed("down") for _ in range(ROUNDS * 2)))
+    with pytest.raises(UpstreamFailed):
+        ask(call, endpoint("a"), endpoint("b", priority=1))
+    first, second = (call.times[2 * number] - call.times[2 * number - 1] for number in (1, 2))
+    assert 0.1 <= first < 0.35
+    assert 0.2 <= second < 0.65
 
 
 def test_a_single_endpoint_that_stalls_is_not_asked_again() -> None:

@@ -3,6 +3,7 @@ diary's end of file is the proof that no process holding it is left."""
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -307,26 +308,35 @@ def test_a_taken_port_is_named_with_its_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"^GATEWAY_PORT={port} is taken .* set GATEWAY_PORT to a free port$"):
-            check_ports({"GATEWAY_PORT": port}, "127.0.0.1")
+            check_ports({"GATEWAY_PORT": ("127.0.0.1", port)})
 
 
 def test_free_ports_are_free_after_the_check_as_well() -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     for _ in range(2):
-        check_ports({"GATEWAY_PORT": port}, "127.0.0.1")
+        check_ports({"GATEWAY_PORT": ("127.0.0.1", port)})
 
 
 def test_one_port_for_two_listeners_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     with pytest.raises(StartError, match=f"LLM_API_PORT={port} is the same port as GATEWAY_PORT"):
-        check_ports({"GATEWAY_PORT": port, "LLM_API_PORT": port}, "127.0.0.1")
+        check_ports({"GATEWAY_PORT": ("127.0.0.1", port), "LLM_API_PORT": ("127.0.0.1", port)})
 
 
-def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(StartError, match=r"BIND_ADDRESS=192\.0\.2\.1 is not an address of this machine"):
-        check_ports({"GATEWAY_PORT": 8000}, "192.0.2.1")
+def test_a_port_is_tried_on_its_own_address_alone() -> None:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+        check_ports({"METRICS_PORT": ("127.0.0.1", port)})
+        with pytest.raises(StartError, match=f"GATEWAY_PORT={port} is taken"):
+            check_ports({"GATEWAY_PORT": ("127.0.0.2", port)})
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_of_another_machine_is_refused(address: str) -> None:
+    with pytest.raises(StartError, match=f"^BIND_ADDRESS={re.escape(address)} is not an address of this machine$"):
+        check_ports({"GATEWAY_PORT": (address, 8000)})
 
 
 async def test_sockets_of_a_deep_data_directory_live_in_a_short_one_until_removed(tmp_path: Path) -> None:

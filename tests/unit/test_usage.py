@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from services.llm.usage import IMAGE_TOKENS, answer_text, estimate_prompt, estimate_tokens, estimated_usage
+from services.llm.usage import IMAGE_TOKENS, estimate_prompt, estimate_tokens, estimated_usage
 
 ENGLISH = """The quick brown fox jumps over the lazy dog. Nobody expected that the committee would reach a decision
 before Friday, but the members agreed on the budget, thanked the volunteers and went home early."""
@@ -75,17 +75,3 @@ def test_an_estimated_usage_says_so() -> None:
         "total_tokens": 12,
         "estimated": True,
     }
-
-
-def test_the_text_of_an_answer_is_all_that_its_choices_say() -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
-    chat = {
-        "choices": [
-            {"message": {"role": "assistant", "content": "hello", "reasoning_content": "hm"}},
-            {"message": {"role": "assistant", "content": None, "tool_calls": [call]}},
-        ]
-    }
-
-    assert answer_text(chat) == "hm\nhello\nfind {}"
-    assert answer_text({"choices": [{"text": "once upon"}]}) == "once upon"
-    assert answer_text({}) == ""

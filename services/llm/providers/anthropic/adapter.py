@@ -6,7 +6,7 @@ The translation itself is pure and lives in the files beside this one; here is o
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -33,10 +33,13 @@ class AnthropicProvider:
     `base_url` may end in `/v1` or not; `name` is how errors call this provider.
     """
 
-    def __init__(self, client: Client, *, base_url: str, api_key: str, name: str) -> None:
+    def __init__(
+        self, client: Client, *, base_url: str, api_key: str, name: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._client = client
         self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1"
-        self._headers = {"x-api-key": api_key, "anthropic-version": _VERSION, "content-type": "application/json"}
+        own = {"x-api-key": api_key, "anthropic-version": _VERSION, "content-type": "application/json"}
+        self._headers = {**own, **(headers or {})}
         self._name = name
 
     def dropped(self, body: Json) -> list[str]:
@@ -63,7 +66,8 @@ class AnthropicProvider:
             try:
                 async for data in response.chunks():
                     chunks, failure = self._translated(translator, events.feed, data)
-                    yield chunks
+                    if chunks or not data:  # an empty batch marks silence, not an event without words
+                        yield chunks
                     if failure is not None:
                         raise failure
                     if translator.finished:
@@ -74,10 +78,12 @@ class AnthropicProvider:
                 if not translator.complete:
                     raise
         chunks, failure = self._translated(translator, events.finish)
-        yield chunks
+        if chunks:
+            yield chunks
         if failure is not None and not translator.complete:
             raise failure
-        yield translator.finish()
+        if chunks := translator.finish():
+            yield chunks
 
     async def embed(self, body: Json, *, deadline: float) -> Json:
         raise InvalidRequest("Anthropic offers no embeddings: choose an embedding model", param="model")
