@@ -251,7 +251,7 @@ def _row(route: Route, settings: Settings) -> dict[str, Any]:
 
 
 def _seconds(duration: float) -> str:
-    return f"{duration:.3f}s"
+    return f"{f'{duration:.3f}'.rstrip('0').rstrip('.')}s"
 
 
 def _cluster(name: str, addresses: Sequence[str]) -> dict[str, Any]:
