@@ -17,12 +17,12 @@ from services.llm.providers.anthropic.answer import completion
 from services.llm.providers.anthropic.errors import event_error, status_error
 from services.llm.providers.anthropic.request import dropped, request
 from services.llm.providers.anthropic.stream import StreamTranslator
+from services.llm.providers.failures import LARGEST_ERROR
 from services.llm.providers.http1 import Client, Response
 from services.llm.providers.provider import Json
 from services.llm.providers.sse import Events
 from services.runtime.errors import ApiError, InvalidRequest, UpstreamFailed
 
-LARGEST_ERROR = 64 * 1024
 _VERSION = "2023-06-01"
 _MALFORMED = (KeyError, TypeError, AttributeError, ValueError)  # what reading a JSON of another shape can raise
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.llm.providers.anthropic import thinking as thinking
-from services.llm.providers.anthropic import tools as tools
+from services.llm.providers.anthropic import thinking, tools
 from services.llm.providers.anthropic.messages import prompt, text_block
 from services.llm.providers.anthropic.schema import narrowed
 from services.llm.providers.provider import Json

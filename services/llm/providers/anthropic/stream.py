@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import orjson
 
-from services.llm.providers.anthropic import answer as answer
+from services.llm.providers.anthropic import answer
 from services.llm.providers.anthropic.errors import event_error
 from services.llm.providers.provider import Json
 from services.runtime.errors import UpstreamFailed
