@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import os
 import resource
 import sys
@@ -65,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="signing keys")
     keys.add_argument("action", choices=["rotate"], help="rotate: add a key that takes over within seconds")
     keys.set_defaults(run=_keys)
+
+    admin = commands.add_parser("admin", help="administrators")
+    actions = admin.add_subparsers(required=True, metavar="action")
+    create = actions.add_parser("create", help="make one, or of an account one; the password comes on standard input")
+    create.add_argument("--email", required=True, help="mail address of the account")
+    create.set_defaults(run=_admin_create)
+    token = actions.add_parser("token", help="print an access token of one")
+    token.add_argument("--email", required=True, help="mail address of the account")
+    token.add_argument("--ttl", type=config.life, default=3600.0, help="how long it is good, such as 30m; 1h")
+    token.set_defaults(run=_admin_token)
 
     version = commands.add_parser("version", help="say which release this is")
     version.set_defaults(run=lambda settings, options: print(__version__))  # noqa: T201
@@ -126,32 +137,63 @@ def _allow_many_files() -> None:
 
 
 def _migrate(settings: Settings, options: argparse.Namespace) -> None:
-    from services.runtime import db, migrations
-    from services.runtime.errors import Unavailable
+    from services.runtime import installation
 
     async def run() -> None:
         if not settings.database_url:
             raise ConfigError("DATABASE_URL is not set; `jan-server up` migrates its embedded database by itself")
-        database = await db.connect(settings.database_url)
-        try:
-            await migrations.migrate(database)
-        except migrations.MigrationError as error:
-            raise StartError(str(error)) from error
-        except Unavailable as error:
-            raise StartError(f"the database of DATABASE_URL cannot be reached: {error.__cause__}") from error
-        finally:
-            await database.close()
+        async with installation.database(settings):
+            pass
 
     logs.configure("migrate", level=settings.log_level, style=settings.log_format)
     asyncio.run(run())
 
 
 def _keys(settings: Settings, options: argparse.Namespace) -> None:
-    from services.auth.keys import KeyRing
+    from services.auth.signing import KeyRing
 
     if settings.auth_signing_key_file:
         raise ConfigError("AUTH_SIGNING_KEY_FILE is set: replace that file and restart to change the key")
     print(KeyRing(settings.data_dir / "keys", settings.auth_signing_alg).rotate())  # noqa: T201
+
+
+def _admin_create(settings: Settings, options: argparse.Namespace) -> None:
+    from services.auth import admin
+    from services.auth.passwords import Passwords
+    from services.runtime import installation
+
+    async def run(password: str) -> bool:
+        async with installation.database(settings) as database:
+            return await admin.create(database, Passwords(), email=options.email, password=password)
+
+    logs.configure("admin", level="warning", style=settings.log_format)
+    is_new = asyncio.run(run(_password()))
+    print(f"{options.email} is an administrator now" + ("" if is_new else "; the account was there before"))  # noqa: T201
+
+
+def _password() -> str:
+    """Asked for at a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        return getpass.getpass("Password: ")
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _admin_token(settings: Settings, options: argparse.Namespace) -> None:
+    from services.auth import admin
+    from services.auth.signing import KeyRing
+    from services.auth.tokens import TokenIssuer
+    from services.runtime import installation
+
+    async def run() -> str:
+        keys = KeyRing(settings.data_dir / "keys", settings.auth_signing_alg)
+        keys.join(Path(settings.auth_signing_key_file) if settings.auth_signing_key_file else None)
+        issuer = TokenIssuer(keys, issuer=settings.issuer, audience=settings.auth_audience)
+        async with installation.database(settings) as database:
+            skew = settings.auth_clock_skew
+            return await admin.token(database, issuer, email=options.email, ttl=options.ttl, skew=skew)
+
+    logs.configure("admin", level="warning", style=settings.log_format)
+    print(asyncio.run(run()))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def embeddings(answer: Json) -> embeddings_pb2.CreateEmbeddingsResponse:
 def _body(request: Message) -> Json:
     body = _json(request)
     body.pop("stream", None)  # the method called says whether the answer is streamed
+    body.pop("request_id", None)  # between the caller and the door
     return body
 
 

@@ -17,6 +17,8 @@ class Call:
     """On the event loop's clock; the client's own deadline or the server's longest, whichever is earlier."""
     caller: Identity | None
     """None on public methods."""
+    address: str = ""
+    """IP address of the client, as far as the gateway trusts what says so; empty without a gateway."""
 
 
 _current: ContextVar[Call] = ContextVar("call")

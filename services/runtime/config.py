@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 LOOPBACK = "127.0.0.1"
 """Where metrics are served, whatever `bind_address` is."""
 
+SHORTEST_PASSWORD, LONG_PASSWORD = 8, 12
+"""Characters of a password that is accepted, and of one that is in production."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -73,7 +76,7 @@ def _duration(value: str) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h|d)", value))
 
 
-def _life(value: str) -> float:
+def life(value: str) -> float:
     """A duration of more than nothing."""
     seconds = _duration(value)
     if seconds <= 0:
@@ -119,6 +122,30 @@ def _pairs(value: str) -> dict[str, str]:
     return pairs
 
 
+def _optional_url(value: str) -> str:
+    return _base_url(value) if value else value
+
+
+def _key_prefix(value: str) -> str:
+    """What an API key begins with must tell it from a JWT."""
+    if not re.fullmatch(r"sk_[a-z0-9_]{1,20}", value):
+        raise ValueError("expected sk_ and up to 20 more of a-z, 0-9 and _")
+    return value
+
+
+def _secret(value: str) -> str:
+    if len(value) < 32:
+        raise ValueError("expected at least 32 characters, such as `openssl rand -hex 32` prints")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected host:port")
+    return value
+
+
 def _one_of(*allowed: str) -> Any:
     def parse(value: str) -> str:
         if value not in allowed:
@@ -160,10 +187,11 @@ class Settings:
 
     data_dir: Path = _setting(Path(".data"), Path, "where all state lives")
     database_url: str = _setting("", _text, "PostgreSQL to use instead of the embedded one")
+    data_secret: str = _setting("", _secret, "what stored answers are encrypted with; empty: made in DATA_DIR/keys")
     workers: int = _setting(max(1, (os.cpu_count() or 2) - 1), _count, "worker processes on one machine")
 
     max_body_bytes: int = _setting(32 * 1024 * 1024, _count, "largest request body")
-    stream_timeout: float = _setting(600.0, _life, "longest life of one generation")
+    stream_timeout: float = _setting(600.0, life, "longest life of one generation")
     shutdown_timeout: float = _setting(30.0, _duration, "how long running requests may take to finish on stop")
 
     log_level: str = _setting("info", _one_of("debug", "info", "warning", "error"), "least severe level logged")
@@ -174,9 +202,44 @@ class Settings:
     auth_audience: str = _setting("jan-server", _text, "`aud` of our tokens")
     auth_signing_alg: str = _setting("ES256", _one_of("ES256", "RS256", "EdDSA"), "signature algorithm of new keys")
     auth_signing_key_file: str = _setting("", _text, "PEM private key; empty: made in DATA_DIR/keys")
-    auth_refresh_token_ttl: float = _setting(720 * 3600.0, _life, "life of a refresh token")
+    auth_access_token_ttl: float = _setting(300.0, life, "life of an access token; those of guests live 300 s")
+    auth_refresh_token_ttl: float = _setting(720 * 3600.0, life, "life of a refresh token")
     auth_clock_skew: float = _setting(60.0, _duration, "tolerated difference between clocks")
     auth_guest_enabled: bool = _setting(True, _boolean, "whether POST /auth/guest-login makes guest accounts")
+
+    admin_email: str = _setting("", _text, "mail address of the first administrator, made at start when there is none")
+    admin_password: str = _setting("", _text, "password of the first administrator")
+
+    api_key_prefix: str = _setting("sk_live", _key_prefix, "what new API keys begin with")
+    api_key_max_per_user: int = _setting(5, _count, "how many active API keys one account may have")
+    api_key_default_ttl: float = _setting(2160 * 3600.0, life, "life of an API key that asks for none")
+    api_key_max_ttl: float = _setting(8760 * 3600.0, life, "longest life of an API key")
+
+    rate_limit_mode: str = _setting(
+        "",
+        _one_of("off", "report", "enforce"),
+        "`report` only tells, `enforce` refuses; unset: report in development, enforce in production",
+    )
+    rate_limit_per_minute: int = _setting(100, _count, "requests a minute of one account, API key or anonymous address")
+    rate_limit_default_tier: str = _setting("", _one_of("free", "pro", "enterprise"), "tier of API keys that have none")
+    rate_limit_service: str = _setting(
+        "",
+        _endpoint,
+        "host:port of an Envoy rate limit service that counts for several gateways; empty: each for itself",
+    )
+
+    oidc_issuer_url: str = _setting("", _optional_url, "external OpenID Connect provider; empty: none")
+    oidc_client_id: str = _setting("", _text, "our client id there")
+    oidc_client_secret: str = _setting("", _text, "our client secret there; empty for a public client")
+    oidc_redirect_uri: str = _setting("", _optional_url, "our callback; empty: PUBLIC_BASE_URL/auth/callback")
+    oidc_audience: str = _setting("", _text, "`aud` of its access tokens; empty: OIDC_CLIENT_ID")
+    oidc_scopes: str = _setting("openid profile email", _text, "what a sign-in asks for")
+    oidc_roles_claim: str = _setting("realm_access.roles", _text, "dotted path of the claim with the roles")
+    oidc_admin_role: str = _setting("admin", _text, "role there that makes an administrator here")
+    jwks_refresh_interval: float = _setting(300.0, life, "how often its keys are read again")
+    oauth_redirect_allowlist: tuple[str, ...] = _setting(
+        (), _words, "origins a sign-in may return to; empty: CORS_ALLOWED_ORIGINS"
+    )
 
     jan_provider_configs: bool = _setting(True, _boolean, "whether the providers file is read")
     jan_provider_configs_file: Path = _setting(
@@ -197,6 +260,23 @@ class Settings:
         return self.auth_issuer or self.public_base_url
 
     @property
+    def rate_limits(self) -> str:
+        """`off`, `report` or `enforce`."""
+        return self.rate_limit_mode or ("enforce" if self.environment == "production" else "report")
+
+    @property
+    def callback(self) -> str:
+        return self.oidc_redirect_uri or f"{self.public_base_url.rstrip('/')}/auth/callback"
+
+    @property
+    def external_audience(self) -> str:
+        return self.oidc_audience or self.oidc_client_id
+
+    @property
+    def redirect_origins(self) -> tuple[str, ...]:
+        return self.oauth_redirect_allowlist or self.cors_allowed_origins
+
+    @property
     def reflection(self) -> bool:
         return self.environment != "production" if self.grpc_reflection is None else self.grpc_reflection
 
@@ -214,6 +294,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
             raise ConfigError(f"{each.name.upper()}={raw!r}: {error}") from error
     settings = Settings(**values)
     _check_production(settings)
+    _check_identity(settings)
     return settings
 
 
@@ -224,3 +305,18 @@ def _check_production(settings: Settings) -> None:
             "ENVIRONMENT=production needs PUBLIC_BASE_URL, the address under which clients reach this server, "
             f"such as https://ai.example.com; it is {settings.public_base_url}"
         )
+    if settings.environment == "production" and settings.admin_email and len(settings.admin_password) < LONG_PASSWORD:
+        raise ConfigError(f"ENVIRONMENT=production needs an ADMIN_PASSWORD of at least {LONG_PASSWORD} characters")
+
+
+def _check_identity(settings: Settings) -> None:
+    if settings.oidc_issuer_url and not settings.oidc_client_id:
+        raise ConfigError("OIDC_ISSUER_URL needs OIDC_CLIENT_ID, the id that this server has there")
+    if settings.oidc_issuer_url == settings.issuer:
+        raise ConfigError("OIDC_ISSUER_URL is the issuer of our own tokens: it must be that of another server")
+    if settings.environment == "production" and urlsplit(settings.oidc_issuer_url).scheme == "http":
+        raise ConfigError("ENVIRONMENT=production needs an OIDC_ISSUER_URL that begins with https://")
+    if bool(settings.admin_email) != bool(settings.admin_password):
+        raise ConfigError("ADMIN_EMAIL and ADMIN_PASSWORD make the first administrator together: set both or none")
+    if settings.admin_email and len(settings.admin_password) < SHORTEST_PASSWORD:
+        raise ConfigError(f"ADMIN_PASSWORD needs at least {SHORTEST_PASSWORD} characters")

@@ -1,7 +1,7 @@
 """The door to PostgreSQL: a pool whose every query has a deadline, and which a database that goes away cannot break.
 
 Whatever says "the database is not there (any more)" becomes `errors.Unavailable`; the next query connects anew. Errors
-that mean something to a store (`asyncpg.UniqueViolationError` and its like) pass as they are.
+that mean something to a store (`UniqueViolation` and its like) pass as they are.
 
 Connections are not reset between uses, which would cost a round trip per query: do not leave session state behind
 (SET without LOCAL, LISTEN, advisory locks) on a connection of this pool.
@@ -19,11 +19,12 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]  # ships no annotations; this module is where they begin
 
 from services.runtime.config import ConfigError
-from services.runtime.errors import Unavailable
+from services.runtime.errors import InvalidRequest, Unavailable
 
 log = logging.getLogger("jan.db")
 
 Row = Mapping[str, Any]
+UniqueViolation: type[Exception] = asyncpg.UniqueViolationError
 DEADLINE = 5.0  # seconds for a query, the wait for a connection included
 _RELEASE = 1.0  # seconds for a rollback, and for a cancelled query to let go; then the connection is dropped
 
@@ -178,6 +179,8 @@ def _translated(raw: Any = None) -> Iterator[None]:
         yield
     except _GONE as error:
         raise Unavailable("The database is not reachable right now; try again shortly.") from error
+    except asyncpg.CharacterNotInRepertoireError as error:
+        raise InvalidRequest("Text cannot have the character U+0000") from error
     except asyncpg.InternalClientError as error:  # what asyncpg says when the connection broke between two queries
         if raw is not None:
             raw.terminate()

@@ -13,41 +13,64 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import grpc
-import protovalidate
-from buf.validate import validate_pb2
-from google.protobuf.message import DecodeError, Message
 
 from services.runtime import call as calls
 from services.runtime import ids
+from services.runtime.binding import Reader, reader
 from services.runtime.call import Call
-from services.runtime.errors import ApiError, Internal, InvalidRequest
+from services.runtime.errors import ApiError, Internal
+from services.runtime.httpbody import Broken
+from services.runtime.idempotency import Idempotency, attempt_of
+from services.runtime.identity import Identity
 from services.runtime.metrics import Metrics
+from services.runtime.newcomers import Introduced, Newcomers
 from services.runtime.policy import Policy
-from services.runtime.statuses import message, trailers
+from services.runtime.recording import encoded
+from services.runtime.statuses import Refusal, refused
+from services.runtime.validation import validate
 
 # The gateway keeps the path of a REST request here when it makes a gRPC call of it.
 TRANSCODED = "x-envoy-original-path"
+CLIENT = "x-edge-address"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 Behaviour = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+Respond = Callable[[Any, Any, Mapping[str, Any], Identity | None], Awaitable[Any]]
 log = logging.getLogger(__name__)
 
 
 class Door:
-    """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds."""
+    """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds. Without
+    `idempotency` keys are ignored; `newcomers` is for servers that believe tokens of an external provider."""
 
-    def __init__(self, policy: Policy, metrics: Metrics, *, longest: float) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        metrics: Metrics,
+        *,
+        longest: float,
+        idempotency: Idempotency | None = None,
+        newcomers: Newcomers | None = None,
+    ) -> None:
         self._policy = policy
         self._metrics = metrics
         self._longest = longest
+        self._idempotency = idempotency
+        self._newcomers = newcomers
 
     def mount(self, server: grpc.aio.Server, add: Callable[[Any, Any], None], servicer: object) -> None:
         """Register `servicer` by its generated `add_…Servicer_to_server`, with every method behind the door."""
         add(servicer, _Registrar(server, self._wrap))
+
+    async def drain(self, grace: float) -> None:
+        """When the server takes no more calls: give what still runs without a client `grace` seconds."""
+        if self._idempotency is not None:
+            await self._idempotency.drain(grace)
 
     def _wrap(self, method: str, handler: Any) -> Any:
         make, behaviour = {
@@ -57,53 +80,81 @@ class Door:
             (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
         }[handler.request_streaming, handler.response_streaming]
         if handler.request_streaming:
-            guarded = self._guard(method, _awaitable(behaviour), decode=None)
+            behaviour = _awaitable(behaviour)
+            guarded = self._guard(method, lambda request, context, metadata, caller: behaviour(request, context))
             return make(guarded, handler.request_deserializer, handler.response_serializer)
         if handler.response_streaming and not inspect.isasyncgenfunction(behaviour):
             # A REST face (httpbody.py): it writes bytes and returns the last message, which as the answer of a "unary"
             # method leaves together with the status. On the wire it is the stream that proto/ says it is.
             make = grpc.unary_unary_rpc_method_handler
         # For bytes that are no message the library would answer with a Python error, and before asking who calls.
-        guarded = self._guard(method, _awaitable(behaviour), decode=handler.request_deserializer)
-        return make(guarded, None, handler.response_serializer)
+        read = reader(method, handler.request_deserializer)
+        guarded = self._guard(method, self._respond(method, _awaitable(behaviour), read))
+        return make(guarded, None, encoded)
 
-    def _guard(self, method: str, behaviour: Behaviour, *, decode: Callable[[bytes], Any] | None) -> Behaviour:
+    def _guard(self, method: str, respond: Respond) -> Behaviour:
         admit, longest, observe = self._policy.admit, self._longest, self._metrics.call
+        newcomers = self._newcomers
         loop = asyncio.get_running_loop()
 
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def guarded(request: Any, context: Any) -> Any:
             started, now = perf_counter(), loop.time()  # the loop's clock counts whole milliseconds
-            metadata = dict(context.invocation_metadata() or ())
+            metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
             request_id = _request_id(metadata.get("x-request-id"))
-            rest = TRANSCODED in metadata
             outcome, auth = "OK", "none"
+            introduced: Introduced | None = None
             try:
                 caller = admit(method, str(metadata.get("authorization", "")))
                 if caller is not None:
                     auth = caller.auth_method
                 left = context.time_remaining()
                 deadline = now + (longest if left is None else min(left, longest))
-                calls.enter(Call(request_id, deadline, caller))
-                if decode is not None:
-                    request = _decoded(decode, request)
-                    validate(request)
-                return await behaviour(request, context)
-            except ApiError as error:
-                outcome = error.kind.grpc.name
-                _log_fault(error, method, request_id)
-                await context.abort(error.kind.grpc, message(error), trailers(error, request_id, rest=rest))
+                calls.enter(Call(request_id, deadline, caller, str(metadata.get(CLIENT, ""))))
+                if newcomers is not None and caller is not None and caller.external is not None:
+                    await newcomers.meet(caller)
+                    context = introduced = Introduced(context, caller.user_id)
+                last = await respond(request, context, metadata, caller)
+                if introduced is not None:
+                    await introduced.introduce()
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 outcome = "CANCELLED"
                 raise
-            except Exception:
-                outcome = "INTERNAL"
-                log.exception("unexpected error", extra={"method": method, "request_id": request_id})
-                hidden = Internal("The server failed to handle this request; its log has the cause under this id")
-                await context.abort(hidden.kind.grpc, hidden.message, trailers(hidden, request_id, rest=rest))
+            except Broken as broken:
+                outcome = broken.error.kind.grpc.name
+                _log_fault(broken.__cause__, method, request_id)
+                return broken.last
+            except Exception as error:
+                refusal = _refusal(error, method, request_id, rest=TRANSCODED in metadata)
+                outcome = refusal.code.name
+                await context.abort(refusal.code, refusal.message, refusal.trailers)
+            else:
+                return last
             finally:
                 observe(method, outcome, auth, perf_counter() - started)
 
         return guarded
+
+    def _respond(self, method: str, behaviour: Behaviour, read: Reader) -> Respond:
+        """What reads the request of a call that was let in, and has it answered: by `behaviour`, or when it has an
+        idempotency key by whoever has answered it already."""
+        idempotency = self._idempotency
+        find_key = idempotency.finder(method) if idempotency is not None else None
+
+        async def checked(request: Any, context: Any) -> Any:
+            validate(request)
+            return await behaviour(request, context)
+
+        def respond(data: Any, context: Any, metadata: Mapping[str, Any], caller: Identity | None) -> Awaitable[Any]:
+            path = metadata.get(TRANSCODED)  # over REST
+            request = read(data, path)
+            key = find_key(metadata, request) if find_key is not None and caller is not None else None
+            if key is None or idempotency is None:
+                validate(request)
+                return behaviour(request, context)
+            attempt = attempt_of(key, method, path, request)
+            return idempotency.once(attempt, partial(checked, request), context, rest=path is not None)
+
+        return respond
 
 
 class _Registrar:
@@ -121,13 +172,6 @@ class _Registrar:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
-def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:
-    try:
-        return decode(data)
-    except DecodeError as error:
-        raise InvalidRequest("The request is not a message of the type that this method takes") from error
-
-
 def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
     """A method as a coroutine that writes; a generator that is left early is closed at once, not when collected."""
     if not inspect.isasyncgenfunction(behaviour):
@@ -141,66 +185,29 @@ def _awaitable(behaviour: Callable[..., Any]) -> Behaviour:
     return write_all
 
 
-def validate(request: Message) -> None:
-    """Check the rules that `proto/` states (`buf.validate`). Raises `InvalidRequest` naming the first wrong field."""
-    if not _has_rules(request.DESCRIPTOR):
-        return
-    violations = protovalidate.collect_violations(request)
-    if violations:
-        first = violations[0].proto
-        path = ".".join(_element(each) for each in (first.field.elements if first.field else ()))
-        raise InvalidRequest(f"Parameter '{path}' {first.message}" if path else first.message, param=path or None)
-
-
-# Their generated types are too narrow for `HasExtension`.
-MESSAGE_RULES: Any = validate_pb2.message
-ONEOF_RULES: Any = validate_pb2.oneof
-FIELD_RULES: Any = validate_pb2.field
-_rules: dict[str, bool] = {}
-
-
-def _has_rules(message: Any) -> bool:
-    """Whether the message or one inside it carries a rule; found out once per type, most have none."""
-    known = _rules.get(message.full_name)
-    if known is None:
-        known = _rules[message.full_name] = any(_states_rules(each) for each in _inside(message))
-    return known
-
-
-def _inside(message: Any) -> list[Any]:
-    """The message type and all types that it is made of."""
-    found, names = [message], {message.full_name}
-    for each in found:
-        for field in each.fields:
-            if field.message_type is not None and field.message_type.full_name not in names:
-                names.add(field.message_type.full_name)
-                found.append(field.message_type)
-    return found
-
-
-def _states_rules(message: Any) -> bool:
-    return (
-        message.GetOptions().HasExtension(MESSAGE_RULES)
-        or any(oneof.GetOptions().HasExtension(ONEOF_RULES) for oneof in message.oneofs)
-        or any(field.GetOptions().HasExtension(FIELD_RULES) for field in message.fields)
-    )
-
-
-def _element(element: Any) -> str:
-    """One step of a field's path, as JSON's readers write it: `messages[0]`, `metadata[key]`."""
-    return f"{element.field_name}[{element.subscript.value}]" if element.subscript else str(element.field_name)
-
-
 def _request_id(given: str | bytes | None) -> str:
     if isinstance(given, str) and REQUEST_ID.fullmatch(given):
         return given
     return ids.new_id("req")
 
 
-def _log_fault(error: ApiError, method: str, request_id: str) -> None:
+def _refusal(error: Exception, method: str, request_id: str, *, rest: bool) -> Refusal:
+    """What a failed call ends with. Nobody is told the cause of a fault that has no name; the log has it."""
+    if isinstance(error, Refusal):
+        return error
+    _log_fault(error, method, request_id)
+    if not isinstance(error, ApiError):
+        error = Internal("The server failed to handle this request; its log has the cause under this id")
+    return refused(error, request_id, rest=rest)
+
+
+def _log_fault(error: BaseException | None, method: str, request_id: str) -> None:
     """Only faults of the server's side are worth a line besides the gateway's access log."""
-    if error.kind.http >= 500:
-        fields = {"method": method, "request_id": request_id, "code": error.code, "reason": error.message}
+    fields = {"method": method, "request_id": request_id}
+    if not isinstance(error, ApiError):
+        log.error("unexpected error", extra=fields, exc_info=error)
+    elif error.kind.http >= 500:
+        fields |= {"code": error.code, "reason": error.message}
         if error.__cause__ is not None:
             fields["cause"] = repr(error.__cause__)[:500]
         log.warning("request failed", extra=fields)

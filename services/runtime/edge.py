@@ -8,7 +8,6 @@ Usage:
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,15 +18,17 @@ from typing import Any
 
 import yaml
 from google.protobuf.descriptor import FileDescriptor
-from jan.auth.v1 import auth_pb2
+from jan.auth.v1 import api_keys_pb2, auth_pb2
 from jan.common.v1 import status_pb2
 from jan.llm.v1 import chat_pb2, models_pb2
 
 import envoy
+from services.runtime import edge_filters, refusals
 from services.runtime.config import ConfigError, Settings
 from services.runtime.policy import OPEN_SERVICES
-from services.runtime.routes import GRPC, Operation, Route, aliases, descriptor_set, operations, routes
+from services.runtime.routes import GRPC, Operation, Route, aliases, operations, routes
 from services.runtime.template import fill
+from services.runtime.transcoder import descriptor_set
 
 TEMPLATES = Path(__file__).parents[2] / "envoy"
 
@@ -51,7 +52,7 @@ ROOMS = (
         port=attrgetter("llm_api_port"),
         prefixes=("/llm", "/api/llm"),
         files={
-            "auth": (auth_pb2.DESCRIPTOR,),
+            "auth": (auth_pb2.DESCRIPTOR, api_keys_pb2.DESCRIPTOR),
             "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
         },
     ),
@@ -60,6 +61,16 @@ ROOMS = (
 # Content types of gRPC, gRPC-Web and the Connect protocol (whose unary calls are plain `application/proto`).
 NATIVE = r"application/(grpc|connect\+proto|proto).*"
 HOT = ("/v1/chat/completions",)
+# Public and not counted (CONTRACT 13.1).
+FREE = {
+    "/readyz",
+    "/v1/version",
+    "/.well-known/openid-configuration",
+    "/jan.common.v1.StatusService/GetReadiness",
+    "/jan.common.v1.StatusService/GetVersion",
+    "/jan.auth.v1.AuthService/GetJwks",
+    "/jan.auth.v1.AuthService/GetOpenidConfiguration",
+}
 _TIMEOUT = 60.0
 _GRACE = 5.0  # services keep STREAM_TIMEOUT themselves and say so in the stream; Envoy could only cut it off
 _RETRY = "connect-failure,refused-stream,reset-before-request"
@@ -87,10 +98,11 @@ def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Seq
     """
     folder = settings.data_dir.absolute() / "envoy"
     folder.mkdir(parents=True, exist_ok=True)
-    keys = _jwks(settings)
-    keys.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not keys.exists():  # Envoy does not start without the file; the auth room replaces it
-        keys.write_text('{"keys":[]}')
+    keys = _keys(settings)
+    keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in edge_filters.key_files(settings):
+        if not (keys / name).exists():  # Envoy does not start without the file; the auth room replaces it
+            (keys / name).write_text('{"keys":[]}')
     files = [file for room in rooms for served in room.files.values() for file in served]
     prefixes = [prefix for room in rooms for prefix in room.prefixes]
     descriptors = descriptor_set(files, prefixes, secret=secrets.token_hex(8))
@@ -149,14 +161,16 @@ def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequ
         "trusted_proxies": settings.trusted_proxies,
         "max_body_bytes": settings.max_body_bytes,
         "too_large": settings.max_body_bytes + 1,
-        "issuer": settings.issuer,
-        "audience": settings.auth_audience,
-        "clock_skew": math.ceil(settings.auth_clock_skew),
-        "lua": (TEMPLATES / "edge.lua").read_text(),
+        "denials": refusals.denials(),
+        "refusals": refusals.refusals(settings.max_body_bytes),
+        "lua": edge_filters.script(TEMPLATES / "edge.lua"),
         "descriptors": str(_descriptors(settings)),
         "services": list(dict.fromkeys(services)),
-        "jwks": str(_jwks(settings)),
-        "jwks_dir": str(_jwks(settings).parent),
+        "jwks": str(_keys(settings) / edge_filters.JWKS),
+        "key_dir": str(_keys(settings)),
+        "key_files": [{"file": name} for name in edge_filters.key_files(settings)],
+        **edge_filters.issuers(settings),
+        **edge_filters.limits(settings),
         "cors_origins": [{"safe_regex": {"regex": ".*"}}] if everyone else origins,
         "cors_credentials": not everyone,
         "cors_request_headers": _CORS_REQUEST,
@@ -210,7 +224,8 @@ def _port(
     health: Sequence[Mapping[str, str]],
     prefixes: Sequence[str],
 ) -> dict[str, Any]:
-    ordered = routes(table, exact=HOT)
+    free = [each for each in table if (each.prefix if each.verb == GRPC else "") + each.path in FREE]
+    ordered = routes([each for each in table if each not in free], exact=HOT)
     clusters = [operation.cluster for operation in table]
     main = max(set(clusters), key=clusters.count)  # the one with most to serve answers for the whole port
     standard = [name for name in OPEN_SERVICES if settings.reflection or "reflection" not in name]
@@ -218,6 +233,8 @@ def _port(
         "name": name,
         "port": str(port),
         "hot": [_row(route, settings) for route in ordered if route.path],
+        "free_rest": [_row(route, settings) for route in routes(free) if route.verb != GRPC],
+        "free_grpc": [_row(route, settings) for route in routes(free) if route.verb == GRPC],
         **{
             f"{access}_{kind}": [
                 _row(route, settings)
@@ -271,8 +288,8 @@ def _address(endpoint: str) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
-def _jwks(settings: Settings) -> Path:
-    return settings.data_dir.absolute() / "keys" / "jwks.json"
+def _keys(settings: Settings) -> Path:
+    return settings.data_dir.absolute() / "keys"
 
 
 def _descriptors(settings: Settings) -> Path:

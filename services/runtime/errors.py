@@ -6,11 +6,12 @@ Engines and stores raise the subclasses below; `door.py` turns them into a gRPC 
 
     ApiError
     ├── InvalidRequest     400      ├── Conflict            409
-    ├── Unauthenticated    401      ├── TooLarge            413
-    ├── PermissionDenied   403      ├── RateLimited         429
-    ├── NotFound           404      ├── Internal            500
-    ├── MethodNotAllowed   405      ├── NotImplementedYet   501
-    ├── RequestTimeout     408      ├── UpstreamFailed      502
+    ├── Unauthenticated    401      │   └── AlreadyExists
+    ├── PermissionDenied   403      ├── TooLarge            413
+    ├── NotFound           404      ├── RateLimited         429
+    ├── MethodNotAllowed   405      ├── Internal            500
+    ├── RequestTimeout     408      ├── NotImplementedYet   501
+    │                               ├── UpstreamFailed      502
     │                               │   └── UpstreamRefused
     │                               ├── Unavailable         503
     │                               └── UpstreamTimeout     504
@@ -104,6 +105,12 @@ class Conflict(ApiError):
     """The state of the resource forbids this now."""
 
     kind = Kind(409, StatusCode.ABORTED, "conflict_error", "conflict")
+
+
+class AlreadyExists(Conflict):
+    """What is to be made, or a name that it wants, is there already."""
+
+    kind = Kind(409, StatusCode.ALREADY_EXISTS, "conflict_error", "conflict")
 
 
 class TooLarge(ApiError):

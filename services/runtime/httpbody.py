@@ -47,13 +47,22 @@ def json_body(value: Any) -> HttpBody:
     return HttpBody(content_type=JSON, data=orjson.dumps(value))
 
 
+class Broken(Exception):
+    """A stream that failed after it had begun: its status is said already, so `last`, its last message, says why."""
+
+    def __init__(self, error: ApiError, last: HttpBody) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.last = last
+
+
 async def write_events(
     context: grpc.aio.ServicerContext[Any, HttpBody], batches: AsyncGenerator[list[bytes], None]
 ) -> HttpBody:
     """Write batches of JSON payloads as server-sent events, each batch as one message; return the last, `[DONE]`.
 
     An empty batch marks silence and becomes a comment. A failure before the first event is raised, as for any call;
-    after it the error is the last event and there is no `[DONE]` (CONTRACT 2.3).
+    after it the error is the last event, which is raised as `Broken`, and there is no `[DONE]` (CONTRACT 2.3).
     """
     begun = False
     async with aclosing(batches):
@@ -64,14 +73,11 @@ async def write_events(
                     begun = True
                 elif begun:
                     await context.write(_event_bytes(PING))
-        except ApiError as error:
+        except Exception as error:
             if not begun:
                 raise
-            return HttpBody(content_type=SSE, data=_error_event(error))
-        except Exception:
-            if begun:
-                await context.write(_event_bytes(_error_event(Internal("The server failed"))))
-            raise
+            said = error if isinstance(error, ApiError) else Internal("The server failed")
+            raise Broken(said, HttpBody(content_type=SSE, data=_error_event(said))) from error
     return HttpBody(content_type=SSE, data=DONE)
 
 

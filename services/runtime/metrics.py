@@ -36,6 +36,12 @@ class Metrics:
         self._tokens = Counter(
             "jan_model_tokens", "Tokens by model and kind (prompt, completion)", ["model", "kind"], registry=registry
         )
+        self._exchanges = Counter(
+            "jan_api_key_exchanges",
+            "Requests with an API key by outcome (remembered, asked: the database, or the code of the refusal)",
+            ["outcome"],
+            registry=registry,
+        )
         self._observers: dict[tuple[str, str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
 
     def call(self, method: str, code: str, auth: str, seconds: float) -> None:
@@ -51,6 +57,10 @@ class Metrics:
         """Count the tokens of one generation."""
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "completion").inc(completion)
+
+    def exchange(self, outcome: str) -> None:
+        """Count one request with an API key."""
+        self._exchanges.labels(outcome).inc()
 
 
 class GatewayCounters(Collector):

@@ -119,7 +119,7 @@ class EmbeddedPostgres:
         return self.url_of("jan")
 
     def url_of(self, database: str, *, role: str = "jan") -> str:
-        return f"postgresql://{role}@/{database}?host={quote(str(self._sockets), safe='')}&port={_PORT}"
+        return _url(self._sockets, database, role=role)
 
     async def ready(self) -> bool:
         """Whether the server answers queries (recovery after a crash is over)."""
@@ -254,6 +254,14 @@ class EmbeddedPostgres:
         return str(directory) if entrance is None else f"/proc/self/fd/{entrance}"
 
 
+def _sockets_of(data_dir: Path) -> Path:
+    return (data_dir.absolute() / _SOCKETS).resolve()
+
+
+def _url(sockets: Path, database: str, *, role: str) -> str:
+    return f"postgresql://{role}@/{database}?host={quote(str(sockets), safe='')}&port={_PORT}"
+
+
 def _publish(fresh: Path, cluster: Path) -> None:
     fresh.rename(cluster)
     parent = os.open(cluster.parent, os.O_RDONLY)
@@ -309,12 +317,20 @@ def _copy(site: Path, target: Path, parts: Iterable[Path]) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
 
 
+async def running_url(data_dir: Path) -> str:
+    """Where the server that runs on `data_dir` has the database `jan`; empty when none runs."""
+    sockets = _sockets_of(data_dir)
+    return _url(sockets, "jan", role="jan") if await accepts(sockets / f".s.PGSQL.{_PORT}") else ""
+
+
 @asynccontextmanager
-async def throwaway(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
-    """A running server for tests, without any durability. Enter it on the main thread (see `spawn`)."""
-    postgres = EmbeddedPostgres(data_dir, durable=False)
+async def served(
+    data_dir: Path, *, durable: bool = True, keep_open: tuple[int, ...] = ()
+) -> AsyncIterator[EmbeddedPostgres]:
+    """A running server for as long as the block runs. Enter it on the main thread (see `spawn`)."""
+    postgres = EmbeddedPostgres(data_dir, durable=durable)
     await postgres.initialise()
-    server = spawn(postgres.process())
+    server = spawn(postgres.process(), keep_open=keep_open)
     try:
         async with asyncio.timeout(60):
             while not await postgres.ready():
@@ -323,6 +339,13 @@ async def throwaway(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
                 await asyncio.sleep(0.01)
         yield postgres
     finally:
-        server.send_signal(signal.SIGQUIT)
+        server.send_signal(signal.SIGINT if durable else signal.SIGQUIT)
         await asyncio.to_thread(server.wait)
         postgres.close()
+
+
+@asynccontextmanager
+async def throwaway(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """A running server for tests, without any durability. Enter it on the main thread (see `spawn`)."""
+    async with served(data_dir, durable=False) as postgres:
+        yield postgres

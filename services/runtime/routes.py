@@ -10,14 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
-from google.protobuf.descriptor_pb2 import (
-    DescriptorProto,
-    FileDescriptorProto,
-    FileDescriptorSet,
-    MethodDescriptorProto,
-)
-from google.rpc import error_details_pb2
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from jan.common.v1 import access_pb2
 
 from services.runtime.policy import marks
@@ -28,10 +22,6 @@ GRPC = "GRPC"
 
 class AmbiguousRoute(Exception):
     """A public path pattern also covers a path that needs a credential; one of the two must be renamed."""
-
-
-class AmbiguousVariable(Exception):
-    """A field is a path variable in one http rule of a method and not in another, or lies within another field."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +65,18 @@ def _of_service(service: ServiceDescriptor, cluster: str) -> Iterator[Operation]
     for method in service.methods:
         public = access[f"/{service.full_name}/{method.name}"] == access_pb2.ACCESS_PUBLIC
         yield Operation(GRPC, f"/{method.name}", cluster, public, generation, prefix=f"/{service.full_name}")
-        for verb, path in bindings(method):
+        for verb, path in map(verb_and_path, http_rules(method.GetOptions())):
             yield Operation(verb, path, cluster, public, generation)
 
 
-def bindings(method: MethodDescriptor) -> list[tuple[str, str]]:
-    """Verb and path template of every http rule of `method`."""
-    rule = method.GetOptions().Extensions[annotations_pb2.http]
-    return [_binding(each) for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")]
+def http_rules(options: MethodOptions) -> list[http_pb2.HttpRule]:
+    """All http rules of a method with these options."""
+    rule = options.Extensions[annotations_pb2.http]
+    return [each for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")]
 
 
-def _binding(rule: http_pb2.HttpRule) -> tuple[str, str]:
+def verb_and_path(rule: http_pb2.HttpRule) -> tuple[str, str]:
+    """Verb and path template of an http rule."""
     kind = rule.WhichOneof("pattern")
     if kind == "custom":
         return rule.custom.kind, rule.custom.path
@@ -155,89 +146,3 @@ def _refuse_shadows(table: Iterable[Operation]) -> None:
             example = re.sub(r"\{[^}]+\}", "x", closed.prefix + closed.path)
             if covers.fullmatch(example):
                 raise AmbiguousRoute(f"{open_.verb} {open_.path} is public and covers {closed.path}, which is not")
-
-
-def descriptor_set(files: Iterable[FileDescriptor], prefixes: Sequence[str], *, secret: str = "") -> FileDescriptorSet:
-    """`files` and all they import, every http rule repeated behind each prefix: what Envoy's transcoder reads.
-
-    Envoy cannot rewrite a path before it transcodes, so aliases are bindings. It gives an error no body when it does
-    not know the types of its details. It would let a query parameter or a member of the body win over the path
-    variable of the same name, so variables get names that contain `secret`. Raises `AmbiguousVariable`.
-    """
-    everything: dict[str, FileDescriptor] = {}
-    for file in (*files, error_details_pb2.DESCRIPTOR):
-        _collect(file, everything)
-    result = FileDescriptorSet()
-    for file in everything.values():
-        file.CopyToProto(result.file.add())
-    messages = {f".{file.package}.{message.name}": message for file in result.file for message in file.message_type}
-    for file in result.file:
-        for service in file.service:
-            for method in service.method:
-                _hide(method, f"{service.name}_{method.name}_Input", file, messages, secret)
-                _repeat(method, prefixes)
-    return result
-
-
-def _hide(
-    method: MethodDescriptorProto,
-    name: str,
-    file: FileDescriptorProto,
-    messages: Mapping[str, DescriptorProto],
-    secret: str,
-) -> None:
-    """Rename the path variables of `method`: it reads a copy of its input, which is the same on the wire."""
-    rule = method.options.Extensions[annotations_pb2.http]
-    rules = [each for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")]
-    variables = {frozenset(re.findall(r"\{([^=}]+)", _binding(each)[1])) for each in rules}
-    if not variables or variables == {frozenset()}:
-        return
-    if len(variables) > 1 or any("." in each for each in next(iter(variables))):
-        raise AmbiguousVariable(f"{method.name}: every http rule must have the same variables, fields of its input")
-    hidden = {variable: f"{variable}_{secret}" for variable in next(iter(variables))}
-    copy = file.message_type.add()
-    copy.CopyFrom(messages[method.input_type])
-    before, after = f"{method.input_type}.", f".{file.package}.{name}."
-    copy.name = name
-    for message in _with_nested(copy):
-        for field in message.field:
-            if field.type_name.startswith(before):
-                field.type_name = after + field.type_name.removeprefix(before)
-    for field in copy.field:
-        if field.name in hidden:
-            field.name = hidden[field.name]
-            field.ClearField("json_name")
-    method.input_type = after.removesuffix(".")
-    for each in rules:
-        template = _binding(each)[1]
-        path = re.sub(r"\{([^=}]+)", lambda found: "{" + hidden[found[1]], template)
-        if each.WhichOneof("pattern") == "custom":
-            each.custom.path = path
-        else:
-            setattr(each, str(each.WhichOneof("pattern")), path)
-
-
-def _with_nested(message: DescriptorProto) -> Iterator[DescriptorProto]:
-    yield message
-    for nested in message.nested_type:
-        yield from _with_nested(nested)
-
-
-def _collect(file: FileDescriptor, found: dict[str, FileDescriptor]) -> None:
-    if file.name not in found:
-        for imported in file.dependencies:
-            _collect(imported, found)
-        found[file.name] = file
-
-
-def _repeat(method: MethodDescriptorProto, prefixes: Sequence[str]) -> None:
-    rule = method.options.Extensions[annotations_pb2.http]
-    for each in [rule, *rule.additional_bindings]:
-        kind = each.WhichOneof("pattern")
-        for prefix in prefixes if kind else ():
-            alias = rule.additional_bindings.add(body=each.body, response_body=each.response_body)
-            if kind == "custom":
-                alias.custom.CopyFrom(each.custom)
-                alias.custom.path = prefix + each.custom.path
-            else:
-                setattr(alias, kind, prefix + getattr(each, kind))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +23,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Mounted:
-    """A servicer, how to add it to a server, and the full name of its service."""
+    """A servicer, how to add it to a server, and the full name of its service. An `internal` one is for the gateway
+    alone and does not stand behind the door."""
 
     service: str
     add: Any
     servicer: object
+    internal: bool = False
 
 
 class Server:
@@ -46,11 +49,15 @@ class Server:
         elsewhere: Mapping[str, Check] | None = None,
     ) -> None:
         self._status = status
+        self._door = door
         self._server = grpc.aio.server(options=_options(max_message_bytes))
         self._health = _Health(elsewhere or {})
         self._names = [each.service for each in mounted]
         for each in mounted:
-            door.mount(self._server, each.add, each.servicer)
+            if each.internal:
+                each.add(each.servicer, self._server)
+            else:
+                door.mount(self._server, each.add, each.servicer)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if reflected:
             _reflect(self._server, (*reflected, health.SERVICE_NAME, *REFLECTION))
@@ -65,7 +72,9 @@ class Server:
         """Say NOT_SERVING first, refuse new calls, and give running ones `grace` seconds."""
         self._status.draining = True
         await self._health.enter_graceful_shutdown()
+        until = time.monotonic() + grace
         await self._server.stop(grace)
+        await self._door.drain(max(0.0, until - time.monotonic()))
 
     async def run(self, grace: float) -> None:
         """Serve until SIGTERM or SIGINT, then stop."""

@@ -7,6 +7,7 @@ import math
 
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
 
 from services.runtime.errors import ApiError
 
@@ -18,10 +19,25 @@ LONGEST_PARAM = 200
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
+class Refusal(Exception):
+    """The finished status that a call ends with."""
+
+    def __init__(self, code: StatusCode, message: str, trailers: Metadata) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.trailers = trailers
+
+
+def refused(error: ApiError, request_id: str, *, rest: bool) -> Refusal:
+    """The status that says `error`; with `rest` as the gateway wants it."""
+    return Refusal(error.kind.grpc, message(error), trailers(error, request_id, rest=rest))
+
+
 def trailers(error: ApiError, request_id: str, *, rest: bool) -> Metadata:
     """Trailing metadata for `error`; with `rest`, also the finished REST answer, which the gateway sends."""
     metadata: list[tuple[str, str | bytes]] = [
-        ("grpc-status-details-bin", _status(error, request_id).SerializeToString())
+        ("grpc-status-details-bin", status(error, request_id).SerializeToString())
     ]
     if rest:
         body = error.envelope(request_id)
@@ -49,22 +65,23 @@ def _cut(text: str, longest: int) -> str:
     return text
 
 
-def _status(error: ApiError, request_id: str) -> status_pb2.Status:
+def status(error: ApiError, request_id: str) -> status_pb2.Status:
+    """What gRPC clients are told about `error`, with details."""
     metadata = {"type": error.kind.type, "request_id": request_id}
     param = _param(error)
     if param:
         metadata["param"] = param
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN, metadata=metadata)
-    status = status_pb2.Status(code=error.kind.grpc.value[0], message=message(error))
-    _pack(status, info)
+    found = status_pb2.Status(code=error.kind.grpc.value[0], message=message(error))
+    _pack(found, info)
     if error.kind.http == 400 and param:
         violation = error_details_pb2.BadRequest.FieldViolation(field=param, description=message(error))
-        _pack(status, error_details_pb2.BadRequest(field_violations=[violation]))
+        _pack(found, error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after * 1000))
-        _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))
-    return status
+        _pack(found, error_details_pb2.RetryInfo(retry_delay=delay))
+    return found
 
 
 def _pack(

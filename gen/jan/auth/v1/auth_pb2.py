@@ -22,40 +22,123 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from jan.common.v1 import access_pb2 as jan_dot_common_dot_v1_dot_access__pb2
 from jan.common.v1 import meta_pb2 as jan_dot_common_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16jan/auth/v1/auth.proto\x12\x0bjan.auth.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x13\n\x11GuestLoginRequest\"\xbe\x01\n\x12GuestLoginResponse\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12\x12\n\ntoken_type\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\r\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\r\x12\x0f\n\x07user_id\x18\x06 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x07 \x01(\t\x12\x10\n\x08username\x18\x08 \x01(\t\"\x0e\n\x0cGetMeRequest\"S\n\rGetMeResponse\x12\x1f\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x11.jan.auth.v1.User\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\xc2\x01\n\x04User\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x11\n\tfull_name\x18\x05 \x01(\t\x12\x10\n\x08is_guest\x18\x06 \x01(\x08\x12\x10\n\x08is_admin\x18\x07 \x01(\x08\x12\r\n\x05roles\x18\x08 \x03(\t\x12\x13\n\x0b\x61uth_method\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x12\n\ncreated_at\x18\x0b \x01(\r\"\x10\n\x0eGetJwksRequest\"8\n\x0fGetJwksResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.jan.auth.v1.JsonWebKey\"\xb2\x01\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0b\n\x03use\x18\x03 \x01(\t\x12\x0b\n\x03\x61lg\x18\x04 \x01(\t\x12\x10\n\x03\x63rv\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x01x\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x01y\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x01n\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x01\x65\x18\t \x01(\tH\x04\x88\x01\x01\x42\x06\n\x04_crvB\x04\n\x02_xB\x04\n\x02_yB\x04\n\x02_nB\x04\n\x02_e2\xad\x02\n\x0b\x41uthService\x12l\n\nGuestLogin\x12\x1e.jan.auth.v1.GuestLoginRequest\x1a\x1f.jan.auth.v1.GuestLoginResponse\"\x1d\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x13\"\x11/auth/guest-login\x12\x64\n\x05GetMe\x12\x19.jan.auth.v1.GetMeRequest\x1a\x1a.jan.auth.v1.GetMeResponse\"$\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x1a\x12\x08/auth/meZ\x0e\x12\x0c/v1/users/me\x12J\n\x07GetJwks\x12\x1b.jan.auth.v1.GetJwksRequest\x1a\x1c.jan.auth.v1.GetJwksResponse\"\x04\xa8\xbb\x18\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16jan/auth/v1/auth.proto\x12\x0bjan.auth.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x13\n\x11GuestLoginRequest\"\xb2\x01\n\x06Tokens\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x15\n\rrefresh_token\x18\x02 \x01(\t\x12\x12\n\ntoken_type\x18\x03 \x01(\t\x12\x12\n\nexpires_in\x18\x04 \x01(\r\x12\x1a\n\x12refresh_expires_in\x18\x05 \x01(\r\x12\x0f\n\x07user_id\x18\x06 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x07 \x01(\t\x12\x10\n\x08username\x18\x08 \x01(\t\"8\n\x13RefreshTokenRequest\x12!\n\rrefresh_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80@\"N\n\x12RevokeTokenRequest\x12\x17\n\x05token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\x12\x1f\n\rrefresh_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\"6\n\x13RevokeTokenResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"0\n\rLogoutRequest\x12\x1f\n\rrefresh_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\" \n\x0eLogoutResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\"O\n\x14PasswordLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xfe\x01\x12\x1c\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\"3\n\x11StartLoginRequest\x12\x1e\n\x0credirect_url\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\">\n\x12StartLoginResponse\x12\x19\n\x11\x61uthorization_url\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"\x85\x01\n\x14\x43ompleteLoginRequest\x12\x16\n\x04\x63ode\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x17\n\x05state\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x17\n\x05\x65rror\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12#\n\x11\x65rror_description\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\xbf\x01\n\x13UpgradeGuestRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x18\xfe\x01`\x01\x12!\n\x08password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x08H\x00\x88\x01\x01\x12 \n\x08username\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18xH\x01\x88\x01\x01\x12 \n\tfull_name\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01H\x02\x88\x01\x01\x42\x0b\n\t_passwordB\x0b\n\t_usernameB\x0c\n\n_full_name\"\xf1\x01\n\x14UpgradeGuestResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x1f\n\x04user\x18\x02 \x01(\x0b\x32\x11.jan.auth.v1.User\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x03 \x01(\t\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x12\n\ntoken_type\x18\x05 \x01(\t\x12\x12\n\nexpires_in\x18\x06 \x01(\r\x12\x1a\n\x12refresh_expires_in\x18\x07 \x01(\r\x12\x0f\n\x07user_id\x18\x08 \x01(\t\x12\x14\n\x0cprincipal_id\x18\t \x01(\t\x12\x10\n\x08username\x18\n \x01(\t\"t\n\x12SetPasswordRequest\x12 \n\x0cnew_password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x08\x12\'\n\x10\x63urrent_password\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08H\x00\x88\x01\x01\x42\x13\n\x11_current_password\"%\n\x13SetPasswordResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\"\x0e\n\x0cGetMeRequest\"S\n\rGetMeResponse\x12\x1f\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x11.jan.auth.v1.User\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\xc2\x01\n\x04User\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x10\n\x08username\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\x11\n\tfull_name\x18\x05 \x01(\t\x12\x10\n\x08is_guest\x18\x06 \x01(\x08\x12\x10\n\x08is_admin\x18\x07 \x01(\x08\x12\r\n\x05roles\x18\x08 \x03(\t\x12\x13\n\x0b\x61uth_method\x18\t \x01(\t\x12\x0e\n\x06scopes\x18\n \x03(\t\x12\x12\n\ncreated_at\x18\x0b \x01(\r\"\x10\n\x0eGetJwksRequest\"8\n\x0fGetJwksResponse\x12%\n\x04keys\x18\x01 \x03(\x0b\x32\x17.jan.auth.v1.JsonWebKey\"\xb2\x01\n\nJsonWebKey\x12\x0b\n\x03kty\x18\x01 \x01(\t\x12\x0b\n\x03kid\x18\x02 \x01(\t\x12\x0b\n\x03use\x18\x03 \x01(\t\x12\x0b\n\x03\x61lg\x18\x04 \x01(\t\x12\x10\n\x03\x63rv\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x01x\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x01y\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x0e\n\x01n\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x01\x65\x18\t \x01(\tH\x04\x88\x01\x01\x42\x06\n\x04_crvB\x04\n\x02_xB\x04\n\x02_yB\x04\n\x02_nB\x04\n\x02_e\"\x1f\n\x1dGetOpenidConfigurationRequest\"\x92\x01\n\x1eGetOpenidConfigurationResponse\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x10\n\x08jwks_uri\x18\x02 \x01(\t\x12-\n%id_token_signing_alg_values_supported\x18\x03 \x03(\t\x12\x1f\n\x17subject_types_supported\x18\x04 \x03(\t2\xab\n\n\x0b\x41uthService\x12\x63\n\nGuestLogin\x12\x1e.jan.auth.v1.GuestLoginRequest\x1a\x13.jan.auth.v1.Tokens\" \xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x16\"\x11/auth/guest-login:\x01*\x12}\n\x0cRefreshToken\x12 .jan.auth.v1.RefreshTokenRequest\x1a\x13.jan.auth.v1.Tokens\"6\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02,\"\r/auth/refresh:\x01*Z\x18\"\x13/auth/refresh-token:\x01*\x12m\n\x0bRevokeToken\x12\x1f.jan.auth.v1.RevokeTokenRequest\x1a .jan.auth.v1.RevokeTokenResponse\"\x1b\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/auth/revoke:\x01*\x12^\n\x06Logout\x12\x1a.jan.auth.v1.LogoutRequest\x1a\x1b.jan.auth.v1.LogoutResponse\"\x1b\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/auth/logout:\x01*\x12\x63\n\rPasswordLogin\x12!.jan.auth.v1.PasswordLoginRequest\x1a\x13.jan.auth.v1.Tokens\"\x1a\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x10\"\x0b/auth/login:\x01*\x12\x66\n\nStartLogin\x12\x1e.jan.auth.v1.StartLoginRequest\x1a\x1f.jan.auth.v1.StartLoginResponse\"\x17\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/auth/login\x12\x63\n\rCompleteLogin\x12!.jan.auth.v1.CompleteLoginRequest\x1a\x13.jan.auth.v1.Tokens\"\x1a\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/auth/callback\x12q\n\x0cUpgradeGuest\x12 .jan.auth.v1.UpgradeGuestRequest\x1a!.jan.auth.v1.UpgradeGuestResponse\"\x1c\xa8\xbb\x18\x03\x82\xd3\xe4\x93\x02\x12\"\r/auth/upgrade:\x01*\x12o\n\x0bSetPassword\x12\x1f.jan.auth.v1.SetPasswordRequest\x1a .jan.auth.v1.SetPasswordResponse\"\x1d\xa8\xbb\x18\x03\x82\xd3\xe4\x93\x02\x13\"\x0e/auth/password:\x01*\x12\x64\n\x05GetMe\x12\x19.jan.auth.v1.GetMeRequest\x1a\x1a.jan.auth.v1.GetMeResponse\"$\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x1a\x12\x08/auth/meZ\x0e\x12\x0c/v1/users/me\x12J\n\x07GetJwks\x12\x1b.jan.auth.v1.GetJwksRequest\x1a\x1c.jan.auth.v1.GetJwksResponse\"\x04\xa8\xbb\x18\x01\x12\xa0\x01\n\x16GetOpenidConfiguration\x12*.jan.auth.v1.GetOpenidConfigurationRequest\x1a+.jan.auth.v1.GetOpenidConfigurationResponse\"-\xa8\xbb\x18\x01\x82\xd3\xe4\x93\x02#\x12!/.well-known/openid-configurationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jan.auth.v1.auth_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\272H\007r\005\020\001\030\200@'
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._loaded_options = None
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['token']._serialized_options = b'\272H\005r\003\030\200@'
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_REVOKETOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\272H\005r\003\030\200@'
+  _globals['_LOGOUTREQUEST'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_LOGOUTREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\272H\005r\003\030\200@'
+  _globals['_PASSWORDLOGINREQUEST'].fields_by_name['email']._loaded_options = None
+  _globals['_PASSWORDLOGINREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005\020\001\030\376\001'
+  _globals['_PASSWORDLOGINREQUEST'].fields_by_name['password']._loaded_options = None
+  _globals['_PASSWORDLOGINREQUEST'].fields_by_name['password']._serialized_options = b'\272H\007r\005\020\001\030\200\010'
+  _globals['_STARTLOGINREQUEST'].fields_by_name['redirect_url']._loaded_options = None
+  _globals['_STARTLOGINREQUEST'].fields_by_name['redirect_url']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['code']._loaded_options = None
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['code']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['error']._loaded_options = None
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['error']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['error_description']._loaded_options = None
+  _globals['_COMPLETELOGINREQUEST'].fields_by_name['error_description']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['email']._loaded_options = None
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['email']._serialized_options = b'\272H\007r\005\030\376\001`\001'
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['password']._loaded_options = None
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['password']._serialized_options = b'\272H\007r\005\020\010\030\200\010'
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['username']._loaded_options = None
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['username']._serialized_options = b'\272H\006r\004\020\001\030x'
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['full_name']._loaded_options = None
+  _globals['_UPGRADEGUESTREQUEST'].fields_by_name['full_name']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_SETPASSWORDREQUEST'].fields_by_name['new_password']._loaded_options = None
+  _globals['_SETPASSWORDREQUEST'].fields_by_name['new_password']._serialized_options = b'\272H\007r\005\020\010\030\200\010'
+  _globals['_SETPASSWORDREQUEST'].fields_by_name['current_password']._loaded_options = None
+  _globals['_SETPASSWORDREQUEST'].fields_by_name['current_password']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_AUTHSERVICE'].methods_by_name['GuestLogin']._loaded_options = None
-  _globals['_AUTHSERVICE'].methods_by_name['GuestLogin']._serialized_options = b'\250\273\030\001\202\323\344\223\002\023\"\021/auth/guest-login'
+  _globals['_AUTHSERVICE'].methods_by_name['GuestLogin']._serialized_options = b'\250\273\030\001\202\323\344\223\002\026\"\021/auth/guest-login:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['RefreshToken']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['RefreshToken']._serialized_options = b'\250\273\030\001\202\323\344\223\002,\"\r/auth/refresh:\001*Z\030\"\023/auth/refresh-token:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['RevokeToken']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['RevokeToken']._serialized_options = b'\250\273\030\001\202\323\344\223\002\021\"\014/auth/revoke:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['Logout']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['Logout']._serialized_options = b'\250\273\030\001\202\323\344\223\002\021\"\014/auth/logout:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['PasswordLogin']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['PasswordLogin']._serialized_options = b'\250\273\030\001\202\323\344\223\002\020\"\013/auth/login:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['StartLogin']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['StartLogin']._serialized_options = b'\250\273\030\001\202\323\344\223\002\r\022\013/auth/login'
+  _globals['_AUTHSERVICE'].methods_by_name['CompleteLogin']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['CompleteLogin']._serialized_options = b'\250\273\030\001\202\323\344\223\002\020\022\016/auth/callback'
+  _globals['_AUTHSERVICE'].methods_by_name['UpgradeGuest']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['UpgradeGuest']._serialized_options = b'\250\273\030\003\202\323\344\223\002\022\"\r/auth/upgrade:\001*'
+  _globals['_AUTHSERVICE'].methods_by_name['SetPassword']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['SetPassword']._serialized_options = b'\250\273\030\003\202\323\344\223\002\023\"\016/auth/password:\001*'
   _globals['_AUTHSERVICE'].methods_by_name['GetMe']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['GetMe']._serialized_options = b'\250\273\030\002\202\323\344\223\002\032\022\010/auth/meZ\016\022\014/v1/users/me'
   _globals['_AUTHSERVICE'].methods_by_name['GetJwks']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['GetJwks']._serialized_options = b'\250\273\030\001'
-  _globals['_GUESTLOGINREQUEST']._serialized_start=123
-  _globals['_GUESTLOGINREQUEST']._serialized_end=142
-  _globals['_GUESTLOGINRESPONSE']._serialized_start=145
-  _globals['_GUESTLOGINRESPONSE']._serialized_end=335
-  _globals['_GETMEREQUEST']._serialized_start=337
-  _globals['_GETMEREQUEST']._serialized_end=351
-  _globals['_GETMERESPONSE']._serialized_start=353
-  _globals['_GETMERESPONSE']._serialized_end=436
-  _globals['_USER']._serialized_start=439
-  _globals['_USER']._serialized_end=633
-  _globals['_GETJWKSREQUEST']._serialized_start=635
-  _globals['_GETJWKSREQUEST']._serialized_end=651
-  _globals['_GETJWKSRESPONSE']._serialized_start=653
-  _globals['_GETJWKSRESPONSE']._serialized_end=709
-  _globals['_JSONWEBKEY']._serialized_start=712
-  _globals['_JSONWEBKEY']._serialized_end=890
-  _globals['_AUTHSERVICE']._serialized_start=893
-  _globals['_AUTHSERVICE']._serialized_end=1194
+  _globals['_AUTHSERVICE'].methods_by_name['GetOpenidConfiguration']._loaded_options = None
+  _globals['_AUTHSERVICE'].methods_by_name['GetOpenidConfiguration']._serialized_options = b'\250\273\030\001\202\323\344\223\002#\022!/.well-known/openid-configuration'
+  _globals['_GUESTLOGINREQUEST']._serialized_start=152
+  _globals['_GUESTLOGINREQUEST']._serialized_end=171
+  _globals['_TOKENS']._serialized_start=174
+  _globals['_TOKENS']._serialized_end=352
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=354
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=410
+  _globals['_REVOKETOKENREQUEST']._serialized_start=412
+  _globals['_REVOKETOKENREQUEST']._serialized_end=490
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=492
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=546
+  _globals['_LOGOUTREQUEST']._serialized_start=548
+  _globals['_LOGOUTREQUEST']._serialized_end=596
+  _globals['_LOGOUTRESPONSE']._serialized_start=598
+  _globals['_LOGOUTRESPONSE']._serialized_end=630
+  _globals['_PASSWORDLOGINREQUEST']._serialized_start=632
+  _globals['_PASSWORDLOGINREQUEST']._serialized_end=711
+  _globals['_STARTLOGINREQUEST']._serialized_start=713
+  _globals['_STARTLOGINREQUEST']._serialized_end=764
+  _globals['_STARTLOGINRESPONSE']._serialized_start=766
+  _globals['_STARTLOGINRESPONSE']._serialized_end=828
+  _globals['_COMPLETELOGINREQUEST']._serialized_start=831
+  _globals['_COMPLETELOGINREQUEST']._serialized_end=964
+  _globals['_UPGRADEGUESTREQUEST']._serialized_start=967
+  _globals['_UPGRADEGUESTREQUEST']._serialized_end=1158
+  _globals['_UPGRADEGUESTRESPONSE']._serialized_start=1161
+  _globals['_UPGRADEGUESTRESPONSE']._serialized_end=1402
+  _globals['_SETPASSWORDREQUEST']._serialized_start=1404
+  _globals['_SETPASSWORDREQUEST']._serialized_end=1520
+  _globals['_SETPASSWORDRESPONSE']._serialized_start=1522
+  _globals['_SETPASSWORDRESPONSE']._serialized_end=1559
+  _globals['_GETMEREQUEST']._serialized_start=1561
+  _globals['_GETMEREQUEST']._serialized_end=1575
+  _globals['_GETMERESPONSE']._serialized_start=1577
+  _globals['_GETMERESPONSE']._serialized_end=1660
+  _globals['_USER']._serialized_start=1663
+  _globals['_USER']._serialized_end=1857
+  _globals['_GETJWKSREQUEST']._serialized_start=1859
+  _globals['_GETJWKSREQUEST']._serialized_end=1875
+  _globals['_GETJWKSRESPONSE']._serialized_start=1877
+  _globals['_GETJWKSRESPONSE']._serialized_end=1933
+  _globals['_JSONWEBKEY']._serialized_start=1936
+  _globals['_JSONWEBKEY']._serialized_end=2114
+  _globals['_GETOPENIDCONFIGURATIONREQUEST']._serialized_start=2116
+  _globals['_GETOPENIDCONFIGURATIONREQUEST']._serialized_end=2147
+  _globals['_GETOPENIDCONFIGURATIONRESPONSE']._serialized_start=2150
+  _globals['_GETOPENIDCONFIGURATIONRESPONSE']._serialized_end=2296
+  _globals['_AUTHSERVICE']._serialized_start=2299
+  _globals['_AUTHSERVICE']._serialized_end=3622
 # @@protoc_insertion_point(module_scope)

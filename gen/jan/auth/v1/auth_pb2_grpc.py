@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuthServiceStub:
-    """Signing in, and who one is.
+    """Signing in and out, and who one is.
     """
 
     def __init__(self, channel):
@@ -38,7 +38,47 @@ class AuthServiceStub:
         self.GuestLogin = channel.unary_unary(
                 '/jan.auth.v1.AuthService/GuestLogin',
                 request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginRequest.SerializeToString,
-                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginResponse.FromString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+                _registered_method=True)
+        self.RefreshToken = channel.unary_unary(
+                '/jan.auth.v1.AuthService/RefreshToken',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+                _registered_method=True)
+        self.RevokeToken = channel.unary_unary(
+                '/jan.auth.v1.AuthService/RevokeToken',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenResponse.FromString,
+                _registered_method=True)
+        self.Logout = channel.unary_unary(
+                '/jan.auth.v1.AuthService/Logout',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.LogoutResponse.FromString,
+                _registered_method=True)
+        self.PasswordLogin = channel.unary_unary(
+                '/jan.auth.v1.AuthService/PasswordLogin',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.PasswordLoginRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+                _registered_method=True)
+        self.StartLogin = channel.unary_unary(
+                '/jan.auth.v1.AuthService/StartLogin',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginResponse.FromString,
+                _registered_method=True)
+        self.CompleteLogin = channel.unary_unary(
+                '/jan.auth.v1.AuthService/CompleteLogin',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.CompleteLoginRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+                _registered_method=True)
+        self.UpgradeGuest = channel.unary_unary(
+                '/jan.auth.v1.AuthService/UpgradeGuest',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestResponse.FromString,
+                _registered_method=True)
+        self.SetPassword = channel.unary_unary(
+                '/jan.auth.v1.AuthService/SetPassword',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.FromString,
                 _registered_method=True)
         self.GetMe = channel.unary_unary(
                 '/jan.auth.v1.AuthService/GetMe',
@@ -50,14 +90,83 @@ class AuthServiceStub:
                 request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksRequest.SerializeToString,
                 response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksResponse.FromString,
                 _registered_method=True)
+        self.GetOpenidConfiguration = channel.unary_unary(
+                '/jan.auth.v1.AuthService/GetOpenidConfiguration',
+                request_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationRequest.SerializeToString,
+                response_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
-    """Signing in, and who one is.
+    """Signing in and out, and who one is.
     """
 
     def GuestLogin(self, request, context):
         """Makes a guest account and signs it in. PERMISSION_DENIED when guests are switched off (AUTH_GUEST_ENABLED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshToken(self, request, context):
+        """Trades a refresh token for a new pair; the old one is spent. Using a spent one ends its session, access tokens
+        included (RFC 9700, 4.14.2). UNAUTHENTICATED (`invalid_grant`) for one that is unknown, spent, revoked or expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeToken(self, request, context):
+        """Makes a token worthless, everywhere within 5 s (RFC 7009): an access token by itself, a refresh token with its
+        session. Succeeds for tokens that are unknown or worthless already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logout(self, request, context):
+        """Ends the session of the refresh token, or of the access token in `authorization`. Always succeeds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PasswordLogin(self, request, context):
+        """Signs in with mail address and password. UNAUTHENTICATED (`invalid_credentials`) when they do not fit;
+        RESOURCE_EXHAUSTED after 10 failures in 15 minutes for this account from this network address.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartLogin(self, request, context):
+        """Begins a sign-in at the external identity provider (OpenID Connect, code flow with PKCE): the caller sends the
+        browser to `authorization_url`. UNIMPLEMENTED (`oidc_not_configured`) without a provider.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteLogin(self, request, context):
+        """Where the external provider sends the browser back to. Over REST it answers 302 to the `redirect_url` of the
+        beginning, with the fields of `Tokens` in the fragment. UNAUTHENTICATED (`invalid_state`) for a state that is
+        unknown, used or older than 10 minutes; UNAVAILABLE (`oidc_exchange_failed`) when the provider does not confirm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpgradeGuest(self, request, context):
+        """Turns the calling guest into an account with a mail address; its id, and so all its data, stays.
+        ALREADY_EXISTS (`email_taken`) when the address has an account, ABORTED (`already_upgraded`) for non-guests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPassword(self, request, context):
+        """Sets or changes the caller's password and ends its other sessions. UNAUTHENTICATED (`invalid_credentials`) when
+        the account has a password and `current_password` is not it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,13 +187,60 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOpenidConfiguration(self, request, context):
+        """What verifiers of our tokens need to know, in the words of OpenID Connect Discovery 1.0.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'GuestLogin': grpc.unary_unary_rpc_method_handler(
                     servicer.GuestLogin,
                     request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginRequest.FromString,
-                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginResponse.SerializeToString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.SerializeToString,
+            ),
+            'RefreshToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshToken,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.SerializeToString,
+            ),
+            'RevokeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeToken,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenResponse.SerializeToString,
+            ),
+            'Logout': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logout,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.LogoutResponse.SerializeToString,
+            ),
+            'PasswordLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.PasswordLogin,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.PasswordLoginRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.SerializeToString,
+            ),
+            'StartLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartLogin,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginResponse.SerializeToString,
+            ),
+            'CompleteLogin': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteLogin,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.CompleteLoginRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.SerializeToString,
+            ),
+            'UpgradeGuest': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpgradeGuest,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestResponse.SerializeToString,
+            ),
+            'SetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPassword,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.SerializeToString,
             ),
             'GetMe': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMe,
@@ -96,6 +252,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksRequest.FromString,
                     response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksResponse.SerializeToString,
             ),
+            'GetOpenidConfiguration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOpenidConfiguration,
+                    request_deserializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationRequest.FromString,
+                    response_serializer=jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'jan.auth.v1.AuthService', rpc_method_handlers)
@@ -105,7 +266,7 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
-    """Signing in, and who one is.
+    """Signing in and out, and who one is.
     """
 
     @staticmethod
@@ -124,7 +285,223 @@ class AuthService:
             target,
             '/jan.auth.v1.AuthService/GuestLogin',
             jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginRequest.SerializeToString,
-            jan_dot_auth_dot_v1_dot_auth__pb2.GuestLoginResponse.FromString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/RefreshToken',
+            jan_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/RevokeToken',
+            jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/Logout',
+            jan_dot_auth_dot_v1_dot_auth__pb2.LogoutRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.LogoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PasswordLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/PasswordLogin',
+            jan_dot_auth_dot_v1_dot_auth__pb2.PasswordLoginRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/StartLogin',
+            jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.StartLoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteLogin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/CompleteLogin',
+            jan_dot_auth_dot_v1_dot_auth__pb2.CompleteLoginRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.Tokens.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpgradeGuest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/UpgradeGuest',
+            jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.UpgradeGuestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/SetPassword',
+            jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.SetPasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -179,6 +556,33 @@ class AuthService:
             '/jan.auth.v1.AuthService/GetJwks',
             jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksRequest.SerializeToString,
             jan_dot_auth_dot_v1_dot_auth__pb2.GetJwksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOpenidConfiguration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.auth.v1.AuthService/GetOpenidConfiguration',
+            jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationRequest.SerializeToString,
+            jan_dot_auth_dot_v1_dot_auth__pb2.GetOpenidConfigurationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,10 +12,23 @@ class Access(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESS_USER: _ClassVar[Access]
     ACCESS_JWT: _ClassVar[Access]
     ACCESS_ADMIN: _ClassVar[Access]
+
+class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCOPE_UNSPECIFIED: _ClassVar[Scope]
+    SCOPE_READ: _ClassVar[Scope]
+    SCOPE_WRITE: _ClassVar[Scope]
 ACCESS_UNSPECIFIED: Access
 ACCESS_PUBLIC: Access
 ACCESS_USER: Access
 ACCESS_JWT: Access
 ACCESS_ADMIN: Access
+SCOPE_UNSPECIFIED: Scope
+SCOPE_READ: Scope
+SCOPE_WRITE: Scope
 ACCESS_FIELD_NUMBER: _ClassVar[int]
 access: _descriptor.FieldDescriptor
+SCOPE_FIELD_NUMBER: _ClassVar[int]
+scope: _descriptor.FieldDescriptor
+IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+idempotency_key: _descriptor.FieldDescriptor

@@ -22,22 +22,25 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bjan/llm/v1/embeddings.proto\x12\njan.llm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xed\x01\n\x17\x43reateEmbeddingsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x05input\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x1c\n\x0f\x65ncoding_format\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\ndimensions\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04user\x18\x05 \x01(\tH\x02\x88\x01\x01\x12&\n\x05\x65xtra\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x12\n\x10_encoding_formatB\r\n\x0b_dimensionsB\x07\n\x05_user\"\x89\x01\n\x18\x43reateEmbeddingsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12#\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x15.jan.llm.v1.Embedding\x12\r\n\x05model\x18\x03 \x01(\t\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.jan.llm.v1.EmbeddingUsage\"q\n\tEmbedding\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x11\n\tembedding\x18\x03 \x03(\x02\x12\x1d\n\x10\x65mbedding_base64\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_embedding_base64\"=\n\x0e\x45mbeddingUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bjan/llm/v1/embeddings.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8b\x02\n\x17\x43reateEmbeddingsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x05input\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x1c\n\x0f\x65ncoding_format\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\ndimensions\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04user\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x1c\n\nrequest_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12&\n\x05\x65xtra\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x12\n\x10_encoding_formatB\r\n\x0b_dimensionsB\x07\n\x05_user\"\x89\x01\n\x18\x43reateEmbeddingsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12#\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x15.jan.llm.v1.Embedding\x12\r\n\x05model\x18\x03 \x01(\t\x12)\n\x05usage\x18\x04 \x01(\x0b\x32\x1a.jan.llm.v1.EmbeddingUsage\"q\n\tEmbedding\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x11\n\tembedding\x18\x03 \x03(\x02\x12\x1d\n\x10\x65mbedding_base64\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x13\n\x11_embedding_base64\"=\n\x0e\x45mbeddingUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'jan.llm.v1.embeddings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_start=74
-  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=311
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=314
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=451
-  _globals['_EMBEDDING']._serialized_start=453
-  _globals['_EMBEDDING']._serialized_end=566
-  _globals['_EMBEDDINGUSAGE']._serialized_start=568
-  _globals['_EMBEDDINGUSAGE']._serialized_end=629
+  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_start=103
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=370
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=373
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=510
+  _globals['_EMBEDDING']._serialized_start=512
+  _globals['_EMBEDDING']._serialized_end=625
+  _globals['_EMBEDDINGUSAGE']._serialized_start=627
+  _globals['_EMBEDDINGUSAGE']._serialized_end=688
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ __all__ = (
     "GetVersionRequest",
     "GetVersionResponse",
     "Meta",
+    "Scope",
     "StatusServiceAsyncStub",
     "StatusServiceStub",
     "Version",
@@ -45,7 +46,7 @@ class Access(betterproto2.Enum):
 
     PUBLIC = 1
     """
-    Anybody, without a credential. A credential that is sent all the same is not looked at.
+    Anybody, without a credential. One that is sent all the same is not checked, and no reason to refuse the call.
     """
 
     USER = 2
@@ -240,6 +241,86 @@ class ErrorReason(betterproto2.Enum):
     A URL that cannot be used here. Example: `http://` where the provider fetches only `https://`.
     """
 
+    INVALID_GRANT = 30
+    """
+    The refresh token is unknown, spent, revoked or expired; sign in again.
+    """
+
+    INVALID_CREDENTIALS = 31
+    """
+    Mail address and password do not fit together.
+    """
+
+    CONFLICTING_CREDENTIALS = 32
+    """
+    The request carries credentials of different principals.
+    """
+
+    INVALID_STATE = 33
+    """
+    The state of a sign-in is unknown, used already, or older than 10 minutes.
+    """
+
+    INSUFFICIENT_SCOPE = 34
+    """
+    The API key lacks the scope for this. Example: a chat with a key that may only `read`.
+    """
+
+    EMAIL_TAKEN = 35
+    """
+    Another account has this mail address.
+    """
+
+    ALREADY_UPGRADED = 36
+    """
+    The account is no guest any more.
+    """
+
+    API_KEY_LIMIT_EXCEEDED = 37
+    """
+    The account has as many active API keys as it may have; revoke one.
+    """
+
+    INVALID_REDIRECT_URL = 38
+    """
+    The address to return to is not on OAUTH_REDIRECT_ALLOWLIST.
+    """
+
+    MISSING_CODE_OR_STATE = 39
+    """
+    The identity provider sent the browser back without a code or without the state.
+    """
+
+    ACCESS_DENIED = 40
+    """
+    The identity provider refused to sign this person in.
+    """
+
+    OIDC_NOT_CONFIGURED = 41
+    """
+    No external identity provider is configured (OIDC_ISSUER_URL).
+    """
+
+    OIDC_EXCHANGE_FAILED = 42
+    """
+    The external identity provider did not confirm the sign-in.
+    """
+
+    INSUFFICIENT_QUOTA = 43
+    """
+    The API key has used up its requests of this day (UTC).
+    """
+
+    IDEMPOTENCY_KEY_REUSE = 44
+    """
+    The idempotency key was used with another request before.
+    """
+
+    IDEMPOTENCY_IN_PROGRESS = 45
+    """
+    The first request with this idempotency key still runs; `Retry-After` says when to come again.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -273,6 +354,22 @@ class ErrorReason(betterproto2.Enum):
             27: "ERROR_REASON_UNSUPPORTED_TOOL",
             28: "ERROR_REASON_INVALID_DATA_URL",
             29: "ERROR_REASON_INVALID_URL",
+            30: "ERROR_REASON_INVALID_GRANT",
+            31: "ERROR_REASON_INVALID_CREDENTIALS",
+            32: "ERROR_REASON_CONFLICTING_CREDENTIALS",
+            33: "ERROR_REASON_INVALID_STATE",
+            34: "ERROR_REASON_INSUFFICIENT_SCOPE",
+            35: "ERROR_REASON_EMAIL_TAKEN",
+            36: "ERROR_REASON_ALREADY_UPGRADED",
+            37: "ERROR_REASON_API_KEY_LIMIT_EXCEEDED",
+            38: "ERROR_REASON_INVALID_REDIRECT_URL",
+            39: "ERROR_REASON_MISSING_CODE_OR_STATE",
+            40: "ERROR_REASON_ACCESS_DENIED",
+            41: "ERROR_REASON_OIDC_NOT_CONFIGURED",
+            42: "ERROR_REASON_OIDC_EXCHANGE_FAILED",
+            43: "ERROR_REASON_INSUFFICIENT_QUOTA",
+            44: "ERROR_REASON_IDEMPOTENCY_KEY_REUSE",
+            45: "ERROR_REASON_IDEMPOTENCY_IN_PROGRESS",
         }
 
     @classmethod
@@ -308,6 +405,59 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_UNSUPPORTED_TOOL": 27,
             "ERROR_REASON_INVALID_DATA_URL": 28,
             "ERROR_REASON_INVALID_URL": 29,
+            "ERROR_REASON_INVALID_GRANT": 30,
+            "ERROR_REASON_INVALID_CREDENTIALS": 31,
+            "ERROR_REASON_CONFLICTING_CREDENTIALS": 32,
+            "ERROR_REASON_INVALID_STATE": 33,
+            "ERROR_REASON_INSUFFICIENT_SCOPE": 34,
+            "ERROR_REASON_EMAIL_TAKEN": 35,
+            "ERROR_REASON_ALREADY_UPGRADED": 36,
+            "ERROR_REASON_API_KEY_LIMIT_EXCEEDED": 37,
+            "ERROR_REASON_INVALID_REDIRECT_URL": 38,
+            "ERROR_REASON_MISSING_CODE_OR_STATE": 39,
+            "ERROR_REASON_ACCESS_DENIED": 40,
+            "ERROR_REASON_OIDC_NOT_CONFIGURED": 41,
+            "ERROR_REASON_OIDC_EXCHANGE_FAILED": 42,
+            "ERROR_REASON_INSUFFICIENT_QUOTA": 43,
+            "ERROR_REASON_IDEMPOTENCY_KEY_REUSE": 44,
+            "ERROR_REASON_IDEMPOTENCY_IN_PROGRESS": 45,
+        }
+
+
+class Scope(betterproto2.Enum):
+    """
+    What an API key must be allowed to do for a method.
+    """
+
+    UNSPECIFIED = 0
+    """
+    No mark. A method whose http rule is a `GET` needs `read`, one for administrators `admin`, every other `write`.
+    """
+
+    READ = 1
+    """
+    The key must have the scope `read`: for methods that only look and are not a `GET`.
+    """
+
+    WRITE = 2
+    """
+    The key must have the scope `write`.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "SCOPE_UNSPECIFIED",
+            1: "SCOPE_READ",
+            2: "SCOPE_WRITE",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "SCOPE_UNSPECIFIED": 0,
+            "SCOPE_READ": 1,
+            "SCOPE_WRITE": 2,
         }
 
 

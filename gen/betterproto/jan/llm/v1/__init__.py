@@ -643,6 +643,11 @@ class CreateChatCompletionRequest(betterproto2.Message):
     Accepted because OpenAI's request has it; the method called decides whether the answer is streamed.
     """
 
+    request_id: "str" = betterproto2.field(38, betterproto2.TYPE_STRING)
+    """
+    Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
+    """
+
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(100, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Parameters that this message does not know (vLLM's `top_k`, `chat_template_kwargs`, ...); forwarded as they are.
@@ -750,6 +755,11 @@ class CreateCompletionRequest(betterproto2.Message):
     The caller's own mark of an end user; forwarded.
     """
 
+    request_id: "str" = betterproto2.field(19, betterproto2.TYPE_STRING)
+    """
+    Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
+    """
+
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(100, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Parameters that this message does not know; forwarded as they are.
@@ -788,6 +798,11 @@ class CreateEmbeddingsRequest(betterproto2.Message):
     user: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
     """
     The caller's own mark of an end user; forwarded.
+    """
+
+    request_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
     """
 
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)

@@ -29,10 +29,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from services.runtime import ids
 from services.runtime.config import ConfigError
+from services.runtime.identity import JWKS
 
 SETTLE = 5.0
 RETIRED_FOR = 24 * 3600.0
-JWKS = "jwks.json"
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -79,6 +79,20 @@ class KeyRing:
         if given is None and (not self._keys or self._keys[0].algorithm != self._algorithm):
             self._make()
         self._publish()
+
+    def join(self, given: Path | None = None) -> None:
+        """Use the keys of the server that has the folder, or the `given` one, and change nothing. Raises `ConfigError`
+        when that server would not believe what they sign."""
+        self._given = given
+        try:
+            published = {key["kid"] for key in orjson.loads((self._folder / JWKS).read_bytes())["keys"]}
+        except OSError as error:
+            raise ConfigError(
+                f"there are no keys in {self._folder}: set DATA_DIR to that of the server, and start it once"
+            ) from error
+        self._keys = self._read()
+        if not {key.kid for key in self._keys} & published:
+            raise ConfigError(f"the signing key is none of {self._folder / JWKS}: set AUTH_SIGNING_KEY_FILE as there")
 
     def rotate(self) -> str:
         """Add a key, drop those long retired, publish, and return the new key's id. Raises `ConfigError` without a
