@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api import annotations_pb2
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from google.protobuf.descriptor_pool import DescriptorPool
 from jan.auth.v1 import auth_pb2
 from jan.common.v1 import status_pb2
 from jan.llm.v1 import chat_pb2, models_pb2
@@ -22,11 +17,9 @@ from services.runtime.config import ConfigError, Settings
 from services.runtime.routes import (
     GRPC,
     AmbiguousRoute,
-    AmbiguousVariable,
     Operation,
     Route,
     aliases,
-    descriptor_set,
     operations,
     pattern,
     routes,
@@ -130,35 +123,6 @@ def test_the_first_operation_of_a_path_counts() -> None:
     assert [each.cluster for each in table] == ["first"]
 
 
-def _rules(files: FileDescriptorSet) -> Iterator[Any]:
-    for method in (m for file in files.file for service in file.service for m in service.method):
-        rule = method.options.Extensions[annotations_pb2.http]
-        yield from (rule, *rule.additional_bindings)
-
-
-def test_the_descriptors_repeat_every_rule_behind_every_prefix() -> None:
-    served = [file for files in FILES.values() for file in files]
-    plain, aliased = descriptor_set(served, []), descriptor_set(served, ["/llm", "/api/llm"])
-    paths = {
-        (rule.WhichOneof("pattern"), rule.get or rule.post, rule.body)
-        for rule in _rules(plain)
-        if rule.get or rule.post
-    }
-    expected = {(verb, prefix + path, body) for verb, path, body in paths for prefix in ("", "/llm", "/api/llm")}
-    found = {(rule.WhichOneof("pattern"), rule.get or rule.post, rule.body) for rule in _rules(aliased)}
-    assert found - {(None, "", "")} == expected
-    names = [file.name for file in aliased.file]
-    assert len(names) == len(set(names))
-    for file in aliased.file:  # imports come before who imports them
-        assert set(file.dependency) <= set(names[: names.index(file.name)])
-
-
-def test_the_descriptors_of_this_process_stay_as_they_are() -> None:
-    before = descriptor_set([models_pb2.DESCRIPTOR], []).SerializeToString()
-    descriptor_set([models_pb2.DESCRIPTOR], ["/llm"])
-    assert descriptor_set([models_pb2.DESCRIPTOR], []).SerializeToString() == before
-
-
 def test_fill_replaces_values_and_repeats_items() -> None:
     template = {
         "port": "${port}",
@@ -194,12 +158,22 @@ def test_every_route_needs_a_jwt_unless_it_is_public(tmp_path: Path) -> None:
     config = edge.render(Settings(data_dir=tmp_path), ENDPOINTS, tmp_path)
     for host in _http(config)["route_config"]["virtual_hosts"]:
         assert host["typed_per_filter_config"]["envoy.filters.http.jwt_authn"]["requirement_name"] == "user"
-        open_ = [
-            each for each in host["routes"] if "envoy.filters.http.jwt_authn" in each.get("typed_per_filter_config", {})
-        ]
-        for route in open_:
-            proxied = "route" in route and "OPTIONS" not in str(route["match"])
-            assert not proxied or route["request_headers_to_remove"] == ["authorization", "x-api-key"]
+        found = []
+        for route in (each for each in host["routes"] if "route" in each and "OPTIONS" not in str(each["match"])):
+            jwt = "envoy.filters.http.jwt_authn" not in route.get("typed_per_filter_config", {})
+            covered = [each for each in operations(FILES) if covers(route["match"], each)]
+            assert [each for each in covered if each.public == jwt] == []
+            found += covered
+        assert set(found) == set(operations(FILES))
+
+
+def covers(match: dict[str, Any], each: Operation) -> bool:
+    """Whether a route takes calls of an operation."""
+    path = re.sub(r"\{[^}]+\}", "x", each.prefix + each.path)
+    native = "content-type" in str(match.get("headers"))
+    verb = native if each.verb == GRPC else f"'exact': '{each.verb}'" in str(match.get("headers"))
+    regex = match.get("safe_regex", {}).get("regex", re.escape(match.get("path", "")))
+    return verb and re.fullmatch(regex, path) is not None
 
 
 def test_a_service_ends_a_stream_before_the_gateway_cuts_it_off(tmp_path: Path) -> None:
@@ -210,60 +184,6 @@ def test_a_service_ends_a_stream_before_the_gateway_cuts_it_off(tmp_path: Path) 
         timeout, idle = (float(chat[name].removesuffix("s")) for name in ("timeout", "idle_timeout"))
         assert timeout == seconds + 5
         assert idle >= timeout
-
-
-def _notes(*paths: str) -> FileDescriptor:
-    """A service with one rpc that reads `id` and a map, and has these http rules."""
-    file = FileDescriptorProto(name="notes.proto", package="notes", syntax="proto3")
-    file.dependency.append(annotations_pb2.DESCRIPTOR.name)
-    note = file.message_type.add(name="Note")
-    note.field.add(name="id", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL")
-    note.field.add(
-        name="tags", number=2, type="TYPE_MESSAGE", label="LABEL_REPEATED", type_name=".notes.Note.TagsEntry"
-    )
-    entry = note.nested_type.add(name="TagsEntry")
-    entry.options.map_entry = True
-    for number, name in enumerate(("key", "value"), 1):
-        entry.field.add(name=name, number=number, type="TYPE_STRING", label="LABEL_OPTIONAL")
-    method = file.service.add(name="Notes").method.add(name="Get", input_type=".notes.Note", output_type=".notes.Note")
-    rule = method.options.Extensions[annotations_pb2.http]
-    for each in (rule, *(rule.additional_bindings.add() for _ in paths[1:])):
-        each.get = paths[0] if each is rule else paths[1]
-    return _pool(file).FindFileByName(file.name)
-
-
-def _pool(*files: FileDescriptorProto) -> DescriptorPool:
-    pool = DescriptorPool()
-    for each in (*descriptor_set([annotations_pb2.DESCRIPTOR], []).file, *files):
-        pool.AddSerializedFile(each.SerializeToString())
-    return pool
-
-
-def test_a_path_variable_has_a_name_that_no_client_knows() -> None:
-    (found,) = [each for each in descriptor_set([_notes("/v1/notes/{id=**}")], ["/a"], secret="x").file if each.service]
-    method = _pool(found).FindMethodByName("notes.Notes.Get")
-    assert [field.name for field in method.input_type.fields] == ["id_x", "tags"]
-    assert [field.number for field in method.input_type.fields] == [1, 2]
-    assert [field.name for field in method.output_type.fields] == ["id", "tags"]
-    rule = method.GetOptions().Extensions[annotations_pb2.http]
-    assert [rule.get, *(each.get for each in rule.additional_bindings)] == [
-        "/v1/notes/{id_x=**}",
-        "/a/v1/notes/{id_x=**}",
-    ]
-
-
-@pytest.mark.parametrize("paths", [["/v1/notes/{id}", "/v1/notes"], ["/v1/notes/{note.id}"]])
-def test_a_field_that_is_a_path_variable_only_here_and_there_stops_the_start(paths: list[str]) -> None:
-    with pytest.raises(AmbiguousVariable):
-        descriptor_set([_notes(*paths)], [])
-
-
-def test_the_gateway_writes_another_name_at_every_start(tmp_path: Path) -> None:
-    contents = set()
-    for _ in range(2):
-        edge.write(Settings(data_dir=tmp_path), ENDPOINTS, tmp_path)
-        contents.add((tmp_path / "envoy" / "edge.pb").read_bytes())
-    assert len(contents) == 2
 
 
 def test_reflection_can_be_switched_off(tmp_path: Path) -> None:
