@@ -1,5 +1,5 @@
--- The shape of request ids, statuses and error bodies (CONTRACT 1.3 and 2). No security here: a script that fails is
--- skipped and the answer passes as it is.
+-- The shape of request ids, statuses, error bodies and limits (CONTRACT 1.3, 2 and 13.1). No security here: a script
+-- that fails is skipped and the answer passes as it is. edge_filters.py writes UNITS and RETRY_IN above.
 
 -- Envoy's own id is in x-request-id, what the client sent in x-edge-request-id.
 function envoy_on_request(handle)
@@ -34,27 +34,6 @@ local PLAIN = {
 local INTERNAL = { "internal_error", "server_error", "Internal error." }
 local ENVELOPE = '{"error":{"type":"%s","code":"%s","message":"%s","param":%s,"request_id":"%s"}}'
 
--- The transcoder's words about a body or a parameter. Texts stay JSON-escaped.
---   `tags[0]: invalid value "x" for type TYPE_BOOL`, `: invalid value Starting an object ... for type title`, `: Root
---   element must be a message.`: JSON of the wrong types.   `Unexpected token.\n{"a"\n^`: no JSON.
-local function transcoder_fault(fault, is_body, request_id)
-  local param, problem = fault:match("^([%w_.%[%]]*): (.*)$")
-  local code, message = "invalid_json", "The body is not valid JSON: " .. fault:match("^[^\\]*")
-  if not problem and not is_body then code, message = "invalid_parameter", fault end
-  if problem then
-    local value, type = problem:match("^invalid value (.-) for type (.*)$")
-    local expected = type and type:match("^TYPE_(.*)$")
-    if param == "" then param = type end
-    code, message = "invalid_parameter", ("Parameter '%s' has a wrong type."):format(param or "")
-    if expected then
-      message = ("Parameter '%s' has a wrong value: %s is not %s."):format(param, value, expected:lower())
-    end
-    if not param then message = "The body, or a parameter in it, has a wrong type: " .. problem end
-  end
-  param = problem and param and '"' .. param .. '"' or "null"
-  return ENVELOPE:format("invalid_request_error", code, message, param, request_id)
-end
-
 -- Status and our envelope for an error body that is not ours; only the status when it is.
 local function rewritten(text, status, request_id)
   if text:find('^{"code":%d') then
@@ -66,17 +45,37 @@ local function rewritten(text, status, request_id)
     local kind = PLAIN[status] or INTERNAL
     return status, ENVELOPE:format(kind[1], kind[2], kind[3] or message, "null", request_id)
   end
-  local fault = status == "400" and text:match('"message":"Transcoder: (.*)","param":null')
-  return status, fault and transcoder_fault(fault, text:find('"code":"invalid_json"', 1, true), request_id)
+  return status
 end
 
-local function finish_error(handle, headers, status)
+-- What the limiter says of the caller, in the words of CONTRACT 13.1. A request with an API key takes `hits` of the
+-- UNITS of its bucket; a shared service says `100, 100;w=60` and in how many seconds its window ends. Returns in how
+-- many seconds a caller who has nothing left may come again.
+local function tell_limits(headers, told)
+  local start, hits, reset = headers:get("x-edge-start"), headers:get("x-edge-hits"), headers:get("x-ratelimit-reset")
+  local limit, remaining = tonumber(told:match("^%d+")), tonumber(headers:get("x-ratelimit-remaining"))
+  local seconds = 60 - tonumber(start) % 60
+  if told:find(";w=", 1, true) then
+    seconds = tonumber(reset)
+  elseif hits and limit == UNITS then
+    limit, remaining = math.floor(limit / tonumber(hits)), math.floor(remaining / tonumber(hits))
+  end
+  limit = ("%d"):format(limit)
+  headers:replace("x-ratelimit-limit", limit)
+  headers:replace("x-ratelimit-limit-minute", limit)
+  headers:replace("x-ratelimit-remaining", ("%d"):format(remaining))
+  headers:replace("x-ratelimit-remaining-minute", ("%d"):format(remaining))
+  headers:replace("x-ratelimit-reset", ("%d"):format(tonumber(start) + seconds))
+  return remaining == 0 and math.min(60, math.max(1, seconds)) or nil
+end
+
+local function finish_error(handle, headers, status, seconds)
   local json, wanted = headers:get("x-error-json"), headers:get("x-http-status")
   local body = handle:body(true)                       -- waits for the end of the answer
   headers = handle:headers()                           -- what was fetched before waiting is gone
   local trailers = handle:trailers()
   if trailers and not json then
-    json, wanted = trailers:get("x-error-json"), wanted or trailers:get("x-http-status")
+    json, wanted = trailers:get("x-error-json"), trailers:get("x-http-status") or wanted
     local retry_after = trailers:get("retry-after")
     if retry_after then headers:replace("retry-after", retry_after) end
   end
@@ -88,6 +87,9 @@ local function finish_error(handle, headers, status)
   headers:replace(":status", status)
   headers:remove("x-error-json")
   if status == "401" then headers:replace("www-authenticate", "Bearer") end
+  if status == "429" and seconds and not headers:get("retry-after") then
+    headers:replace("retry-after", tostring(seconds))
+  end
   if status == "503" and not headers:get("retry-after") then headers:replace("retry-after", "1") end
   if length > 0 and json then
     headers:replace("content-type", "application/json")
@@ -96,7 +98,7 @@ local function finish_error(handle, headers, status)
 end
 
 -- Envoy's own error for a REST call that called itself gRPC: a gRPC status, with our envelope as its message.
-local function as_rest(handle, headers, envelope, status)
+local function as_rest(handle, headers, envelope, status, seconds)
   local json = envelope:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)
   handle:body(true):setBytes(json)
   headers = handle:headers()
@@ -104,23 +106,46 @@ local function as_rest(handle, headers, envelope, status)
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(#json))
   if status == "401" then headers:replace("www-authenticate", "Bearer") end
+  if status == "429" and seconds then headers:replace("retry-after", tostring(seconds)) end
   if status == "503" then headers:replace("retry-after", "1") end
   headers:remove("x-http-status")
   headers:remove("grpc-status")
   headers:remove("grpc-message")
 end
 
+-- A refusal of the gateway to a native caller: it has its status already, but for those of the auth room.
+local function finish_native(headers, wanted, seconds)
+  local status = headers:get("x-grpc-status")
+  if status then
+    headers:replace("grpc-status", status)
+    headers:remove("x-grpc-status")
+  end
+  if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
+  if wanted then headers:remove("x-http-status") end
+  if wanted == "429" and seconds then
+    headers:replace("retry-after", tostring(seconds))
+    headers:replace("grpc-status-details-bin", RETRY_IN[seconds])
+  end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if headers:get("x-user-id") and not headers:get("x-auth-method") then headers:add("x-auth-method", "jwt") end
+  local told, seconds = headers:get("x-ratelimit-limit"), nil
+  if told then seconds = tell_limits(headers, told) end
+  headers:remove("x-edge-start")
+  headers:remove("x-edge-hits")
+  if (headers:get("x-user-id") or headers:get("x-edge-external")) and not headers:get("x-auth-method") then
+    headers:add("x-auth-method", "jwt")
+  end
+  headers:remove("x-edge-external")
   local content_type = headers:get("content-type") or ""
   if content_type:find("^application/grpc") then
     local message, wanted = headers:get("grpc-message"), headers:get("x-http-status")
     if wanted and message and message:find('^{"error":') and handle:metadata():get("rest") then
-      as_rest(handle, headers, message, wanted)
-      return
+      as_rest(handle, headers, message, wanted, seconds)
+    else
+      finish_native(headers, wanted, seconds)
     end
-    if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
     return
   end
   if content_type == "text/event-stream" then
@@ -129,11 +154,13 @@ function envoy_on_response(handle)
   end
   local status, wanted = headers:get(":status"), headers:get("x-http-status")
   if status >= "400" then
-    finish_error(handle, headers, status)
+    finish_error(handle, headers, status, seconds)
     headers = handle:headers()
+    headers:remove("x-grpc-status")
+    headers:remove("grpc-status-details-bin")
   elseif wanted then
     headers:replace(":status", wanted)
-    if wanted == "204" then
+    if wanted == "204" or wanted == "302" then
       handle:body(true):setBytes("")
       headers = handle:headers()
       headers:remove("content-type")

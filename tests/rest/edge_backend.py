@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,16 @@ from jan.auth.v1 import auth_pb2, auth_pb2_grpc
 from jan.common.v1 import access_pb2, status_pb2, status_pb2_grpc
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, completions_pb2, models_pb2, models_pb2_grpc
 
+from services.auth.exchange import Passed, presented
+from services.auth.gateway import GatewayServicer, add_authorization
 from services.runtime import errors
+from services.runtime.binding import Reader, reader
+from services.runtime.door import TRANSCODED
+from services.runtime.metrics import Metrics
 from services.runtime.statuses import trailers
 
 ISSUER, AUDIENCE = "https://jan.test", "jan-test"
+KEY = "sk_test_"
 SERVICES = ("jan.auth.v1.AuthService", "jan.llm.v1.ChatService", "jan.llm.v1.ModelService", "edge_test.NoteService")
 OPTIONS = (("grpc.max_receive_message_length", 33 * 1024 * 1024), ("grpc.max_send_message_length", -1))
 
@@ -71,8 +77,9 @@ Note = message_factory.GetMessageClass(NOTES.message_types_by_name["Note"])
 class Keys:
     """Signing keys with a JWKS file that is replaced as the auth room does it."""
 
-    def __init__(self, jwks: Path) -> None:
+    def __init__(self, jwks: Path, issuer: str = ISSUER) -> None:
         self.jwks = jwks
+        self.issuer = issuer
         self.private: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.rotate("k1")
 
@@ -93,7 +100,7 @@ class Keys:
     def token(self, **claims: Any) -> str:
         """A good access token, but for the claims that say otherwise (None: without it)."""
         now = int(time.time())
-        good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "usr_1", "iat": now, "nbf": now, "exp": now + 300}
+        good = {"iss": self.issuer, "aud": AUDIENCE, "sub": "usr_1", "iat": now, "nbf": now, "exp": now + 300}
         kid = list(self.private)[-1]
         payload = {name: value for name, value in {**good, **claims}.items() if value is not None}
         return jwt.encode(payload, self.private[kid], algorithm="ES256", headers={"kid": kid})
@@ -104,16 +111,44 @@ def _received(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     return json.dumps({**metadata, "pid": os.getpid()})
 
 
-async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: errors.ApiError) -> None:
-    """What the interceptor of the rooms does with an error."""
-    request_id = dict(context.invocation_metadata()).get("x-request-id", "")
-    await context.abort(error.kind.grpc, error.message, trailers(error, request_id, rest=True))
+async def _fail(
+    context: grpc.aio.ServicerContext[Any, Any], error: errors.ApiError, more: Mapping[str, str] | None = None
+) -> None:
+    """What the door of the rooms does with an error; `more` is trailing metadata of the servicer's own."""
+    metadata = dict(context.invocation_metadata())
+    sent = trailers(error, metadata.get("x-request-id", ""), rest=TRANSCODED in metadata)
+    await context.abort(error.kind.grpc, error.message, (*sent, *(more or {}).items()))
+
+
+class FakeExchange:
+    """Exchanges keys as they say themselves: `key(token=…)` for a token, `key(fail="RateLimited", with={…})` for an
+    error. Which credential is looked at is decided by the auth room's own code."""
+
+    async def authorize(self, authorization: str, x_api_key: str, address: str) -> Passed:
+        """`Exchange.authorize`."""
+        given = presented(authorization, x_api_key)
+        try:
+            script = json.loads(bytes.fromhex(given.key.removeprefix(KEY)))
+        except ValueError:
+            raise errors.Unauthenticated(f"There is no such key for {address}") from None
+        if given.token:
+            raise errors.Unauthenticated("Two credentials", code="conflicting_credentials")
+        if script.get("raise"):
+            raise RuntimeError("secret detail")
+        if name := script.get("fail"):
+            raise getattr(errors, name)(**script.get("with", {"message": f"It is {name}"}))
+        return Passed(f"Bearer {script['token']}")
+
+
+def key(**script: Any) -> str:
+    """An API key that `FakeExchange` obeys."""
+    return KEY + json.dumps(script).encode().hex()
 
 
 class Auth(auth_pb2_grpc.AuthServiceServicer):
     async def GuestLogin(self, request: Any, context: Any) -> Any:
         await context.send_initial_metadata((("x-http-status", "201"),))
-        return auth_pb2.GuestLoginResponse(username=_received(context))
+        return auth_pb2.Tokens(username=_received(context))
 
     async def GetMe(self, request: Any, context: Any) -> Any:
         return auth_pb2.GetMeResponse(data=auth_pb2.User(username=_received(context)))
@@ -126,8 +161,14 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
             script = json.loads(request.data or b"{}")
         except ValueError:
             script = {}
+        initial = script.get("initial", {})
+        if status := script.get("status"):
+            initial["x-http-status"] = str(status)
         if name := script.get("fail"):
-            await _fail(context, getattr(errors, name)(**script.get("with", {"message": f'It is {name}: \u00e9 "x"'})))
+            if initial:
+                await context.send_initial_metadata(tuple(initial.items()))
+            failure = getattr(errors, name)(**script.get("with", {"message": f'It is {name}: \u00e9 "x"'}))
+            await _fail(context, failure, script.get("trailing"))
         if code := script.get("bare"):
             await context.abort(grpc.StatusCode[code], script.get("message", 'some "detail"'))
         if script.get("raise"):
@@ -147,8 +188,8 @@ class Chat(chat_pb2_grpc.ChatServiceServicer):
             return
         if script.get("hang"):
             await asyncio.Event().wait()
-        if status := script.get("status"):
-            await context.send_initial_metadata((("x-http-status", str(status)),))
+        if initial:
+            await context.send_initial_metadata(tuple(initial.items()))
         answer = {"received": json.loads(_received(context)), "size": len(request.data)}
         yield httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(answer).encode())
 
@@ -188,15 +229,23 @@ async def _delete(request: Any, context: Any) -> Any:
     return Note()
 
 
-async def _echo(request: Any, context: Any) -> Any:
-    return request
+def _echo(read: Reader) -> Any:
+    """A method that answers with its request, read as the door of the rooms reads it."""
+
+    async def echo(data: bytes, context: Any) -> Any:
+        path = dict(context.invocation_metadata()).get(TRANSCODED)
+        try:
+            return read(data, path)
+        except errors.InvalidRequest as error:
+            await _fail(context, error)
+
+    return echo
 
 
 def _note_service() -> grpc.GenericRpcHandler:
     methods = {
         name: grpc.unary_unary_rpc_method_handler(
-            _delete if name == "DeleteNote" else _echo,
-            request_deserializer=Note.FromString,
+            _delete if name == "DeleteNote" else _echo(reader(f"/edge_test.NoteService/{name}", Note.FromString)),
             response_serializer=Note.SerializeToString,
         )
         for name in NOTES.services_by_name["NoteService"].methods_by_name
@@ -212,6 +261,7 @@ async def serve(socket: str) -> grpc.aio.Server:
     models_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
     status_pb2_grpc.add_StatusServiceServicer_to_server(Status(), server)
     server.add_generic_rpc_handlers((_note_service(),))
+    add_authorization(GatewayServicer(FakeExchange(), Metrics()), server)  # type: ignore[arg-type]
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     reflection.enable_server_reflection(SERVICES, server)
     server.add_insecure_port(f"unix:{socket}")
