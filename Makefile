@@ -60,7 +60,7 @@ breaking: .venv/dev ## find breaking changes of proto/ since the last release (o
 	@$(BIN)/python proto/generate.py image .data/proto.binpb
 	$(BIN)/buf breaking .data/proto.binpb --against .data/against.binpb --config buf.yaml
 
-test: .venv/dev tests/rest/js/node_modules ## all four levels
+test: .venv/dev tests/rest/js/node_modules tests/rest/oidc/node_modules ## all four levels
 	$(TESTS)
 
 test-contract: .venv/dev ## the promises about the tree itself
@@ -72,15 +72,15 @@ test-unit: .venv/dev ## engines, parsers and tools with fakes
 test-grpc: .venv/dev ## real servers and PostgreSQL
 	$(TESTS) tests/grpc
 
-test-rest: .venv/dev tests/rest/js/node_modules ## the whole server behind Envoy, driven by the SDKs
+test-rest: .venv/dev tests/rest/js/node_modules tests/rest/oidc/node_modules ## the whole server behind Envoy, driven by the SDKs
 	$(TESTS) tests/rest
 
-tests/rest/js/node_modules: tests/rest/js/package-lock.json
-	@if command -v npm >/dev/null; then cd tests/rest/js && npm ci --silent --no-audit --no-fund; else echo "npm is missing: the tests of the JavaScript SDK will be skipped"; mkdir -p $@; fi
+tests/rest/%/node_modules: tests/rest/%/package-lock.json
+	@if command -v npm >/dev/null; then cd tests/rest/$* && npm ci --silent --no-audit --no-fund; else echo "npm is missing: the tests that need tests/rest/$* will be skipped"; mkdir -p $@; fi
 	@touch $@
 
 bench: .venv/dev ## measure this server (PEERS=litellm,portkey beside others); see docs/performance.md
 	$(BIN)/python -m tests.bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
 clean: ## remove what the targets made, except the data of `make run`
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache tests/rest/js/node_modules *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache tests/rest/*/node_modules *.egg-info

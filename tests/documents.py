@@ -36,7 +36,7 @@ def outputs() -> dict[Block, Block]:
         asked: shown
         for path in DOCUMENTS
         for asked, shown in pairwise(_blocks(path))
-        if asked.language in ("sh", "python") and shown.language in ("json", "text")
+        if asked.language in ("sh", "python", "js") and shown.language in ("json", "text")
     }
 
 

@@ -16,6 +16,8 @@ from tests.bench.peers import PEERS, TARGETS
 from tests.bench.scenarios import KINDS, SCENARIOS, measure
 from tests.bench.targets import REPOSITORY, Scene, Target, UnavailableError, free_port, running
 
+OWN = ["floor", "jan", "jan-key"]
+
 
 def _names(allowed: list[str]) -> Any:
     def parse(text: str) -> list[str]:
@@ -30,7 +32,7 @@ def _names(allowed: list[str]) -> Any:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--targets", type=_names(list(TARGETS)), default=["floor", "jan"], help="default: floor,jan")
+    parser.add_argument("--targets", type=_names(list(TARGETS)), default=OWN, help="default: %(default)s")
     parser.add_argument(
         "--peers", type=_names(list(PEERS)), default=[], help=f"also measure: all, or some of {','.join(PEERS)}"
     )
@@ -69,9 +71,7 @@ def _compare(arguments: argparse.Namespace, targets: list[Target]) -> tuple[dict
     results = measure(targets, scenarios, rounds=rounds, seconds=seconds, cache=arguments.cache)
     costs = {target.name: process_tree.cost(target.pid) for target in targets}
     print(report.markdown(results, scenarios, targets, costs, where))
-    wrong = any(
-        sample.failed for name in ("floor", "jan") for samples in results.get(name, {}).values() for sample in samples
-    )
+    wrong = any(sample.failed for name in OWN for samples in results.get(name, {}).values() for sample in samples)
     return report.document(results, targets, costs, where), not wrong
 
 
@@ -111,7 +111,7 @@ def main() -> int:
         document, right = _endure(arguments, targets[0]) if endures else _compare(arguments, targets)
         if arguments.json:
             arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0 if right and not {"floor", "jan"} & set(missing) else 1
+    return 0 if right and not set(OWN) & set(missing) else 1
 
 
 if __name__ == "__main__":

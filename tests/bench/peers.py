@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.targets import Plan, Scene, UnavailableError, floor, free_port, jan
+from tests.bench.targets import Plan, Scene, UnavailableError, floor, free_port, jan, jan_key
 
 _INSTALL_SECONDS = 600
 _KEY = "sk-bench"
@@ -137,4 +137,4 @@ def sglang_router(scene: Scene) -> Plan:
 
 
 PEERS: dict[str, Callable[[Scene], Plan]] = {"sglang-router": sglang_router, "portkey": portkey, "litellm": litellm}
-TARGETS: dict[str, Callable[[Scene], Plan]] = {"floor": floor, "jan": jan} | PEERS
+TARGETS: dict[str, Callable[[Scene], Plan]] = {"floor": floor, "jan": jan, "jan-key": jan_key} | PEERS

@@ -167,27 +167,41 @@ _PORT_VARIABLES = ("LLM_API_PORT", "RESPONSE_API_PORT", "MEDIA_API_PORT", "MCP_T
 
 
 def jan(scene: Scene) -> Plan:
-    """Our server as `make run` starts it, on free ports and an empty data directory, rate limiting off."""
+    """Our server as `make run` starts it, on free ports and an empty data directory; requests carry a JWT. Rate limits
+    are counted and told, not enforced, as by default."""
+    return _jan(scene, "jan", lambda port: {"authorization": f"Bearer {_guest(port)}"})
+
+
+def jan_key(scene: Scene) -> Plan:
+    """The same; requests carry an API key, which the gateway exchanges."""
+    return _jan(scene, "jan-key", _api_key)
+
+
+def _guest(port: int) -> str:
+    """The access token of a new guest. It lives 300 s: every run logs in again."""
+    return str(json.loads(post(port, "/auth/guest-login", b"{}", {}))["access_token"])
+
+
+def _api_key(port: int) -> dict[str, str]:
+    signed_in = {"authorization": f"Bearer {_guest(port)}"}
+    return {"x-api-key": json.loads(post(port, "/auth/api-keys", b'{"name": "bench"}', signed_in))["data"]["key"]}
+
+
+def _jan(scene: Scene, name: str, credential: Callable[[int], dict[str, str]]) -> Plan:
     program = Path(sys.executable).parent / "jan-server"
     if not program.exists():
-        raise UnavailableError(f"jan: {program} does not exist; run `make install`")
+        raise UnavailableError(f"{name}: {program} does not exist; run `make setup`")
     providers = scene.folder / "providers.yml"
     providers.write_text(Template(_PROVIDERS).substitute(UPSTREAM_PORT=scene.upstream_port))
     data = Path(tempfile.mkdtemp(prefix="data-", dir=scene.folder))
     data.chmod(0o755)  # PostgreSQL refuses root and runs as another user, who must get there
     port = free_port()
-    environment = {name: str(free_port()) for name in _PORT_VARIABLES} | {
+    environment = {variable: str(free_port()) for variable in _PORT_VARIABLES} | {
         "GATEWAY_PORT": str(port),
         "BIND_ADDRESS": "127.0.0.1",
         "DATA_DIR": str(data),
         "JAN_PROVIDER_CONFIGS": "true",
         "JAN_PROVIDER_CONFIGS_FILE": str(providers),
-        "RATE_LIMIT_MODE": "off",
+        "RATE_LIMIT_MODE": "report",
     }
-
-    def guest() -> dict[str, str]:
-        """A guest's token lives 300 s: every run logs in again."""
-        token = json.loads(post(port, "/auth/guest-login", b"{}", {}))["access_token"]
-        return {"authorization": f"Bearer {token}"}
-
-    return Plan("jan", "this tree", port, [str(program), "up"], REPOSITORY, environment, guest)
+    return Plan(name, "this tree", port, [str(program), "up"], REPOSITORY, environment, lambda: credential(port))

@@ -31,7 +31,12 @@ OTHER_CAPITALS = {
     "POST": "an HTTP method",
     "NAME": "a placeholder",
     "NOT_SERVING": "a status of grpc.health.v1",
+    "PATCH": "an HTTP method",
     "TOKEN": "a shell variable of the examples",
+    "REFRESH": "another",
+    "KEY": "another",
+    "KEY_ID": "another",
+    "ADMIN": "another",
 }
 
 

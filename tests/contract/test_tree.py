@@ -29,17 +29,26 @@ SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "services").rgl
 # Files of a room that speak gRPC: the servicer of each noun, and `peers.py`.
 SERVICERS = {
     "services/auth/accounts.py",
+    "services/auth/api_keys.py",
+    "services/auth/gateway.py",
     "services/llm/chat.py",
     "services/llm/models.py",
     *(f"services/{room}/peers.py" for room in ROOMS),
 }
 # One outside library, one door (and where its objects are made).
 DOORS = {
-    "asyncpg": {"services/runtime/db.py", "services/runtime/migrations.py"},
+    "argon2": {"services/auth/passwords.py"},
+    "asyncpg": {"services/runtime/db.py", "services/runtime/migrations.py", "services/runtime/watch.py"},
+    "httpx": {"services/auth/provider.py"},
     "httptools": {"services/llm/providers/http1.py"},
-    "jwt": {"services/auth/keys.py", "services/auth/tokens.py", "services/runtime/identity.py"},
+    "jwt": {
+        "services/auth/id_token.py",
+        "services/auth/signing.py",
+        "services/auth/tokens.py",
+        "services/runtime/identity.py",
+    },
     "prometheus_client": {"services/runtime/metrics.py"},
-    "protovalidate": {"services/runtime/door.py"},
+    "protovalidate": {"services/runtime/validation.py"},
     "yaml": {"services/llm/providers/entries.py", "services/runtime/edge.py"},
 }
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry
 
-from services.auth.keys import KeyRing
+from services.auth.signing import KeyRing
 from services.auth.tokens import TokenIssuer
 from services.runtime.config import Settings
 from services.runtime.metrics import Metrics

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from typing import Any
 
+import grpc
 import httpx
 import openai
 import pytest
 import yaml
 
 from tests.fake_upstream import FakeUpstream
+from tests.rest.edge_rig import Rig, running
 from tests.rest.server import JanServer
 
 FRAGILE = 40
@@ -85,6 +87,27 @@ def client(server: JanServer, token: str) -> Iterator[openai.OpenAI]:
     """OpenAI's SDK, which repeats nothing by itself here."""
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0, timeout=20) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def rig() -> Iterator[Rig]:
+    """The gateway alone, with stand-ins behind it and two workers."""
+    with running(workers=2) as rig:
+        yield rig
+
+
+@pytest.fixture
+async def http(rig: Rig) -> AsyncIterator[httpx.AsyncClient]:
+    """Plain HTTP to the gateway of `rig`, without a credential."""
+    async with httpx.AsyncClient(base_url=rig.url, timeout=20) as http:
+        yield http
+
+
+@pytest.fixture
+async def channel(rig: Rig) -> AsyncIterator[grpc.aio.Channel]:
+    """Native gRPC to the gateway of `rig`, without a credential."""
+    async with grpc.aio.insecure_channel(rig.target) as channel:
+        yield channel
 
 
 @pytest.hookimpl(wrapper=True)

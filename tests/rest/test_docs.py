@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ from tests.documents import DOCUMENTS, ROOT, Block, blocks, outputs, words
 from tests.fake_upstream import RESET, FakeUpstream, stream
 from tests.rest.server import JanServer
 
-RUN = ("sh", "python")
+RUN = ("sh", "python", *(["js"] if shutil.which("node") else []))
+PROGRAMS = {"python": (sys.executable, ".py"), "js": ("node", ".mjs")}
 # Commands that are not run. tests/contract/test_references.py finds out that their targets exist.
 NOT_RUN = {
     "make run": "starts a server, as every test here does",
@@ -33,7 +35,10 @@ BEGINNING = "set -o pipefail; trap 'failed=$?' ERR\n"
 """So that the status of a block is that of the last of its commands that failed."""
 STREAM_THAT_BREAKS = next(block for block in blocks("text") if "upstream_error" in block.text)
 # Paths that stand for others.
-PATTERNS = {"services/<room>/migrations/NNNN_name.sql": "services/*/migrations/[0-9][0-9][0-9][0-9]_*.sql"}
+PATTERNS = {
+    "services/<room>/migrations/NNNN_name.sql": "services/*/migrations/[0-9][0-9][0-9][0-9]_*.sql",
+    "keys/external.json": "keys/jwks.json",  # only there with an external provider
+}
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,10 @@ def run(newcomer: JanServer, tmp_path_factory: pytest.TempPathFactory) -> Callab
 def step(block: Block, server: JanServer, target: Path) -> str:
     """The block as part of its document's script: one shell runs them all, so that variables live on."""
     text = adapted(block.text, server)
-    if block.language == "python":
-        target.with_suffix(".py").write_text(text)
-        text = f"{sys.executable} {target}.py\n"
+    if block.language in PROGRAMS:
+        program, suffix = PROGRAMS[block.language]
+        target.with_suffix(suffix).write_text(text)
+        text = f"{program} {target}{suffix}\n"
     kept = [line for line in text.splitlines() if not any(begins_with(command, line) for command in NOT_RUN)]
     body = "\n".join([":", *kept])
     return f"failed=0; {{ {body}\n}} >{target}.out 2>{target}.err\necho $failed >{target}.status\n"
@@ -158,7 +164,7 @@ def test_a_stream_that_breaks_ends_as_documented(
 
 def test_every_block_is_tested_somehow() -> None:
     shown = {*outputs().values(), STREAM_THAT_BREAKS}
-    tested = {*blocks(*RUN, "yaml", "proto", ""), *shown}
+    tested = {*blocks(*RUN, "js", "yaml", "proto", ""), *shown}
     assert [str(block) for block in blocks() if block not in tested] == []
 
 
@@ -227,10 +233,10 @@ def exists(place: Path, name: str) -> bool:
 
 def test_every_endpoint_that_is_named_exists(newcomer: JanServer) -> None:
     texts = [path.read_text() for path in DOCUMENTS]
-    named = {each for text in texts for each in re.findall(r"\b(GET|POST|PATCH|DELETE) (/[\w./-]*\w)", text)}
+    named = {each for text in texts for each in re.findall(r"\b(GET|POST|PATCH|DELETE) (/[\w./{}-]*[\w}])", text)}
     assert len(named) > 2
     for method, path in named:
-        answer = httpx.request(method, newcomer.url + path)
+        answer = httpx.request(method, newcomer.url + re.sub(r"\{\w+\}", "some_id", path))
         assert "route_not_found" not in answer.text, (method, path)
 
 

@@ -50,6 +50,16 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
         ("STREAM_TIMEOUT", "0ms"),
         ("AUTH_REFRESH_TOKEN_TTL", "0"),
         ("AUTH_CLOCK_SKEW", "-1s"),
+        ("API_KEY_PREFIX", "key_live"),
+        ("API_KEY_PREFIX", "sk_Live"),
+        ("API_KEY_MAX_PER_USER", "0"),
+        ("DATA_SECRET", "too short"),
+        ("RATE_LIMIT_MODE", "on"),
+        ("RATE_LIMIT_PER_MINUTE", "0"),
+        ("RATE_LIMIT_DEFAULT_TIER", "gold"),
+        ("RATE_LIMIT_SERVICE", "limiter.internal"),
+        ("OIDC_ISSUER_URL", "login.example.com"),
+        ("JWKS_REFRESH_INTERVAL", "0"),
         ("BIND_ADDRESS", "jan.example.com"),
         ("BIND_ADDRESS", "[::1]"),
         ("BIND_ADDRESS", "127.0.0.1:8000"),
@@ -114,3 +124,31 @@ def test_reflection_is_off_in_production_unless_asked_for() -> None:
     assert load({}).reflection
     assert not load(PRODUCTION).reflection
     assert load({**PRODUCTION, "GRPC_REFLECTION": "true"}).reflection
+
+
+def test_limits_are_enforced_in_production_and_only_told_in_development() -> None:
+    assert load({}).rate_limits == "report"
+    assert load({**PRODUCTION}).rate_limits == "enforce"
+    assert load({**PRODUCTION, "RATE_LIMIT_MODE": "off"}).rate_limits == "off"
+
+
+@pytest.mark.parametrize(
+    ("environ", "remedy"),
+    [
+        ({"ADMIN_EMAIL": "root@example.com"}, "set both or none"),
+        ({"ADMIN_PASSWORD": "correct horse"}, "set both or none"),
+        ({"ADMIN_EMAIL": "root@example.com", "ADMIN_PASSWORD": "short"}, "at least 8 characters"),
+        ({**PRODUCTION, "ADMIN_EMAIL": "root@example.com", "ADMIN_PASSWORD": "eightchr"}, "at least 12 characters"),
+        ({"OIDC_ISSUER_URL": "https://login.example.com"}, "needs OIDC_CLIENT_ID"),
+    ],
+)
+def test_settings_that_make_no_sense_together_stop_the_start(environ: dict[str, str], remedy: str) -> None:
+    with pytest.raises(ConfigError, match=remedy):
+        load(environ)
+
+
+def test_what_an_external_provider_leaves_open_has_a_default() -> None:
+    settings = load({"OIDC_ISSUER_URL": "https://login.example.com/realms/jan", "OIDC_CLIENT_ID": "jan"})
+    assert settings.callback == "http://localhost:8000/auth/callback"
+    assert settings.external_audience == "jan"
+    assert settings.redirect_origins == settings.cors_allowed_origins

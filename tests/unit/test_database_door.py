@@ -7,7 +7,7 @@ import pytest
 
 from services.runtime.config import ConfigError
 from services.runtime.db import Connection, connect
-from services.runtime.errors import Unavailable
+from services.runtime.errors import InvalidRequest, Unavailable
 
 
 class Broken:
@@ -27,6 +27,18 @@ async def test_a_connection_that_lost_its_state_is_unavailable_and_not_used_agai
     with pytest.raises(Unavailable):
         await Connection(raw).fetchrow("SELECT 1")
     assert raw.terminated
+
+
+class Picky:
+    """A connection whose server takes no U+0000."""
+
+    async def execute(self, *_: object, timeout: float) -> None:  # noqa: ASYNC109  # as asyncpg has it
+        raise asyncpg.CharacterNotInRepertoireError('invalid byte sequence for encoding "UTF8": 0x00')
+
+
+async def test_text_that_no_database_can_hold_is_the_caller_s_mistake() -> None:
+    with pytest.raises(InvalidRequest, match=r"U\+0000"):
+        await Connection(Picky()).execute("SELECT $1", "a\0b")
 
 
 @pytest.mark.parametrize(

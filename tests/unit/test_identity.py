@@ -14,13 +14,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from services.auth.keys import JWKS, KeyRing
-from services.auth.tokens import TokenIssuer, digest, new_refresh_token
+from services.auth.signing import KeyRing
+from services.auth.tokens import KEY_TTL, TokenIssuer, digest, new_refresh_token
 from services.runtime.errors import Unauthenticated
-from services.runtime.identity import CACHED_TOKENS, LONGEST_TOKEN, Identity, KeyFile, TokenVerifier
+from services.runtime.identity import CACHED_TOKENS, JWKS, LONGEST_TOKEN, Identity, KeyFile, TokenVerifier
+from services.runtime.limits import Limit
 
 ISSUER, AUDIENCE, SKEW = "https://jan.test", "jan-server", 60.0
 GUEST = {"id": "usr_1", "username": "guest-1", "is_guest": True, "roles": ["guest"]}
+ACCOUNT = {"id": "usr_2", "username": "ada", "is_guest": False, "roles": ["user"]}
 
 
 class Clock:
@@ -39,10 +41,21 @@ class House:
         self.clock = Clock()
         self.keys = KeyRing(folder, "ES256")
         self.keys.prepare()
-        self.issuer = TokenIssuer(self.keys, issuer=ISSUER, audience=AUDIENCE, clock=self.clock)
+        self.issuer = TokenIssuer(self.keys, issuer=ISSUER, audience=AUDIENCE, ttl=3600.0, clock=self.clock)
+        self.denied: set[str] = set()
+        self.denied_calls: list[tuple[str, str]] = []
         self.verifier = TokenVerifier(
-            KeyFile(folder / JWKS), issuer=ISSUER, audience=AUDIENCE, skew=SKEW, clock=self.clock
+            KeyFile(folder / JWKS),
+            issuer=ISSUER,
+            audience=AUDIENCE,
+            skew=SKEW,
+            denies=self._denies,
+            clock=self.clock,
         )
+
+    def _denies(self, token_id: str, session_id: str) -> bool:
+        self.denied_calls.append((token_id, session_id))
+        return not self.denied.isdisjoint((token_id, session_id))
 
     def token(self, *, without: str = "", headers: dict[str, Any] | None = None, **claims: Any) -> str:
         """A token signed by the current key, with those claims changed."""
@@ -70,6 +83,7 @@ def part(value: Any) -> str:
 
 def test_our_own_token_names_its_principal(house: House) -> None:
     token = house.issuer.access_token(GUEST, "ses_1").text
+    claims = jwt.decode(token, options={"verify_signature": False})
     assert house.verifier.verify(token) == Identity(
         user_id="usr_1",
         username="guest-1",
@@ -79,6 +93,8 @@ def test_our_own_token_names_its_principal(house: House) -> None:
         scopes=("read", "write"),
         expires_at=int(house.clock.now) + 300,
         token=token,
+        token_id=claims["jti"],
+        session_id="ses_1",
     )
 
 
@@ -112,6 +128,35 @@ def test_an_administrator_has_every_scope(house: House) -> None:
 def test_a_token_of_an_api_key_keeps_to_its_scopes(house: House) -> None:
     caller = house.verifier.verify(house.token(auth_method="api_key", scopes=["read"], roles=["admin"]))
     assert (caller.auth_method, caller.scopes) == ("api_key", ("read",))
+
+
+def test_a_token_of_an_api_key_without_any_scope_may_do_nothing(house: House) -> None:
+    assert house.verifier.verify(house.token(auth_method="api_key", scopes=[], roles=["user"])).scopes == ()
+
+
+def test_what_a_key_is_exchanged_for_names_the_key_its_scopes_and_its_limit(house: House) -> None:
+    token = house.issuer.key_token(ACCOUNT, "key_1", ["write"], Limit(60))
+    caller = house.verifier.verify(token)
+    assert (caller.user_id, caller.session_id, caller.auth_method, caller.scopes) == (
+        "usr_2",
+        "key_1",
+        "api_key",
+        ("write",),
+    )
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == KEY_TTL
+    assert claims["limit"] == {"requests_per_unit": 60, "unit": "MINUTE"}
+
+
+def test_guests_have_short_tokens_and_others_those_of_the_settings(house: House) -> None:
+    lives = [house.issuer.access_token(user, "ses_1").expires_in for user in (GUEST, ACCOUNT)]
+    assert (lives, house.issuer.longest) == ([300, 3600], 3600)
+    assert house.issuer.access_token(ACCOUNT, "ses_1", ttl=7).expires_in == 7
+
+
+def test_a_token_without_an_id_is_known_by_its_digest(house: House) -> None:
+    token = house.token()
+    assert house.verifier.verify(token).token_id == hashlib.sha256(token.encode()).hexdigest()
 
 
 def test_a_token_is_not_shown_when_an_identity_is_printed(house: House) -> None:
@@ -197,6 +242,30 @@ def test_a_token_of_a_new_key_is_believed_and_those_of_the_old_one_still_are(hou
     new = house.token()
     assert jwt.get_unverified_header(new)["kid"] == kid
     assert [house.verifier.verify(token).user_id for token in (new, old)] == ["usr_1", "usr_1"]
+
+
+# Revocation
+
+
+@pytest.mark.parametrize("subject", ["tok_1", "ses_1"])
+def test_a_revoked_token_is_refused_although_it_was_good_before(house: House, subject: str) -> None:
+    token = house.token(jti="tok_1", sid="ses_1")
+    house.verifier.verify(token)
+    house.denied.add(subject)
+    assert refused(house, token) == "unauthorized"
+    assert refused(house, house.token(jti="tok_1", sid="ses_1", another="token of both")) == "unauthorized"
+
+
+def test_other_tokens_and_sessions_are_not_touched_by_a_revocation(house: House) -> None:
+    house.denied |= {"tok_1", "ses_1"}
+    assert house.verifier.verify(house.token(jti="tok_2", sid="ses_2"))
+    assert house.verifier.verify(house.token())
+
+
+def test_a_forged_token_is_refused_before_anybody_asks_whether_it_is_revoked(house: House) -> None:
+    house.denied_calls.clear()
+    refused(house, f"{house.token()}x")
+    assert house.denied_calls == []
 
 
 # Forgeries

@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
-from jan.auth.v1 import auth_pb2
-from jan.common.v1 import access_pb2, status_pb2
-from jan.llm.v1 import chat_pb2, models_pb2
+from jan.common.v1 import access_pb2
 
 from services.runtime.errors import ApiError, PermissionDenied, Unauthenticated
 from services.runtime.identity import Identity, TokenVerifier
-from services.runtime.policy import Policy, marks
+from services.runtime.policy import ACCESS, SCOPE, Policy, marks, scopes
+from services.serve import PROTOS
 
 GUEST = Identity("usr_1", "guest-1", ("guest",), True, "jwt", ("read", "write"), 4e9, "good")
 ADMIN = replace(GUEST, roles=("user", "admin"), is_guest=False, scopes=("read", "write", "admin"))
@@ -22,7 +22,12 @@ WHO = {
     "key": replace(GUEST, auth_method="api_key"),
     "admin-key": replace(ADMIN, auth_method="api_key"),
     "narrow-key": replace(ADMIN, auth_method="api_key", scopes=("read", "write")),
+    "reader": replace(GUEST, auth_method="api_key", scopes=("read",)),
+    "writer": replace(GUEST, auth_method="api_key", scopes=("write",)),
+    "keyless-admin": replace(GUEST, auth_method="api_key", scopes=("read", "write", "admin")),
+    "nobody": replace(GUEST, auth_method="api_key", scopes=()),
 }
+HTTP: Any = annotations_pb2.http  # the generated type is too narrow for `Extensions[...]`
 NAMES = ("UNSPECIFIED", "PUBLIC", "USER", "JWT", "ADMIN")
 
 
@@ -36,14 +41,24 @@ class Verifier:
 
 
 def services() -> list[ServiceDescriptor]:
-    """A service with one method for each mark."""
+    """A service with one method for each mark, and some for scopes."""
     file = descriptor_pb2.FileDescriptorProto(name="test/policy.proto", package="test")
     file.message_type.add(name="Empty")
     service = file.service.add(name="Marked")
     for value, name in enumerate(NAMES):
         method = service.method.add(name=name.title(), input_type=".test.Empty", output_type=".test.Empty")
         if value:
-            method.options.Extensions[access_pb2.access] = value  # type: ignore[index]  # an enum's number
+            method.options.Extensions[ACCESS] = value
+    rules: dict[str, dict[str, Any]] = {
+        "Get": {"http": {"get": "/x"}},
+        "Post": {"http": {"post": "/x"}},
+        "Look": {"http": {"post": "/y"}, "scope": access_pb2.SCOPE_READ},
+        "Act": {"http": {"get": "/y"}, "scope": access_pb2.SCOPE_WRITE},
+    }
+    for name, rule in rules.items():
+        method = service.method.add(name=name, input_type=".test.Empty", output_type=".test.Empty")
+        method.options.Extensions[HTTP].CopyFrom(http_pb2.HttpRule(**rule["http"]))
+        method.options.Extensions[SCOPE] = rule.get("scope", access_pb2.SCOPE_UNSPECIFIED)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return [pool.FindServiceByName("test.Marked")]
@@ -70,7 +85,9 @@ TABLE = {
     "Bearer key":     (None, WHO["key"], "forbidden", "admin_required"),
     "Bearer admin":   (None, WHO["admin"], WHO["admin"], WHO["admin"]),
     "Bearer admin-key": (None, WHO["admin-key"], "forbidden", WHO["admin-key"]),
-    "Bearer narrow-key": (None, WHO["narrow-key"], "forbidden", "admin_required"),
+    "Bearer narrow-key": (None, WHO["narrow-key"], "forbidden", "insufficient_scope"),
+    "Bearer keyless-admin": (None, WHO["keyless-admin"], "forbidden", "admin_required"),
+    "Bearer nobody": (None, "insufficient_scope", "forbidden", "admin_required"),
 }  # fmt: skip
 
 
@@ -103,12 +120,66 @@ def test_a_refusal_says_what_is_missing(policy: Policy) -> None:
         policy.admit("/test.Marked/Admin", "Bearer guest")
 
 
+SCOPES = {
+    # caller   Get                   Post                  Look                  Act
+    "reader": (True,                 "insufficient_scope", True,                 "insufficient_scope"),
+    "writer": ("insufficient_scope", True,                 "insufficient_scope", True),
+    "guest":  (True,                 True,                 True,                 True),
+    "nobody": ("insufficient_scope",) * 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", SCOPES)
+def test_a_key_needs_the_scope_of_the_method(policy: Policy, who: str) -> None:
+    methods = ("Get", "Post", "Look", "Act")
+    found = (admitted(policy, f"/test.Marked/{name}", f"Bearer {who}") for name in methods)
+    assert tuple(each if isinstance(each, str) else each == WHO[who] for each in found) == SCOPES[who]
+
+
+def test_a_method_that_nobody_marked_needs_the_scope_to_write(policy: Policy) -> None:
+    assert admitted(policy, "/test.Marked/Forgotten", "Bearer reader") == "insufficient_scope"
+    assert admitted(policy, "/test.Marked/Forgotten", "Bearer writer") == WHO["writer"]
+
+
+def test_a_public_method_does_not_look_at_credentials(policy: Policy) -> None:
+    for authorization in ("Bearer nobody", "Bearer forged", "Basic x", "Bearer"):
+        assert policy.admit("/test.Marked/Public", authorization) is None
+
+
+ALL = [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
+
+
 def test_the_public_methods_of_the_server_are_these() -> None:
-    protos = (auth_pb2, status_pb2, chat_pb2, models_pb2)
-    found = marks(service for proto in protos for service in proto.DESCRIPTOR.services_by_name.values())
+    found = marks(ALL)
     assert {method for method, mark in found.items() if mark == access_pb2.ACCESS_PUBLIC} == {
-        "/jan.auth.v1.AuthService/GuestLogin",
+        "/jan.auth.v1.AuthService/CompleteLogin",
         "/jan.auth.v1.AuthService/GetJwks",
+        "/jan.auth.v1.AuthService/GetOpenidConfiguration",
+        "/jan.auth.v1.AuthService/GuestLogin",
+        "/jan.auth.v1.AuthService/Logout",
+        "/jan.auth.v1.AuthService/PasswordLogin",
+        "/jan.auth.v1.AuthService/RefreshToken",
+        "/jan.auth.v1.AuthService/RevokeToken",
+        "/jan.auth.v1.AuthService/StartLogin",
         "/jan.common.v1.StatusService/GetReadiness",
         "/jan.common.v1.StatusService/GetVersion",
     }
+
+
+def test_an_api_key_cannot_touch_accounts_and_keys_without_a_signed_in_user() -> None:
+    found = marks(ALL)
+    assert {method for method, mark in found.items() if mark == access_pb2.ACCESS_JWT} == {
+        "/jan.auth.v1.AuthService/SetPassword",
+        "/jan.auth.v1.AuthService/UpgradeGuest",
+        "/jan.auth.v1.KeyService/CreateApiKey",
+        "/jan.auth.v1.KeyService/ListApiKeys",
+        "/jan.auth.v1.KeyService/RevokeApiKey",
+        "/jan.auth.v1.KeyService/UpdateApiKey",
+    }
+
+
+def test_inference_needs_the_scope_to_write_and_looking_the_one_to_read() -> None:
+    found = scopes(ALL)
+    assert found["/jan.llm.v1.ChatService/CreateChatCompletion"] == "write"
+    assert found["/jan.llm.v1.ModelService/ListModels"] == "read"
+    assert found["/jan.auth.v1.KeyService/AdminListApiKeys"] == "admin"

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from services.auth.keys import GENERATORS, JWKS, RETIRED_FOR, SETTLE, KeyRing
+from services.auth.signing import GENERATORS, RETIRED_FOR, SETTLE, KeyRing
 from services.runtime.config import ConfigError
+from services.runtime.identity import JWKS
 
 NOW = 1_760_000_000.0
 ALGORITHMS = list(GENERATORS)

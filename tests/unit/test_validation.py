@@ -6,8 +6,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 from jan.llm.v1 import models_pb2
 
-from services.runtime.door import validate
 from services.runtime.errors import InvalidRequest
+from services.runtime.validation import validate
 
 Field = descriptor_pb2.FieldDescriptorProto
 

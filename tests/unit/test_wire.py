@@ -61,6 +61,7 @@ REQUESTS = [
 def test_every_field_of_a_request_reaches_the_engine(kind: type[Message], read: Any) -> None:
     body = filled(kind.DESCRIPTOR)
     message = wire._message(kind(), body)  # the way back, tested below
+    del body["request_id"]  # between the caller and the door
     body.pop("stream", None)
     assert read(message) == body
 
