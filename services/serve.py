@@ -9,14 +9,12 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from google.protobuf.descriptor import ServiceDescriptor
-from jan.auth.v1 import api_keys_pb2, auth_pb2
-from jan.common.v1 import status_pb2, status_pb2_grpc
-from jan.llm.v1 import chat_pb2, models_pb2
+from jan.common.v1 import status_pb2_grpc
 
 from services.auth import room as auth_room
 from services.auth.store import AccountStore
 from services.llm import room as llm_room
+from services.runtime import api
 from services.runtime.config import ConfigError, Settings
 from services.runtime.door import Door
 from services.runtime.foundation import Foundation, lay
@@ -32,8 +30,6 @@ ROOMS: Mapping[str, Callable[[Foundation], Awaitable[list[Mounted]]]] = {
     "auth": auth_room.furnish,
     "llm": llm_room.furnish,
 }
-# The proto files whose services exist, for the policy: a method that is in none of them needs a user.
-PROTOS = (auth_pb2, api_keys_pb2, status_pb2, chat_pb2, models_pb2)
 
 
 async def serve(
@@ -79,16 +75,12 @@ async def assemble(
         door=_door(foundation, auth),
         max_message_bytes=settings.max_body_bytes,
         elsewhere=elsewhere,
-        reflected=[service.full_name for service in _services()] if settings.reflection else [],
+        reflected=[service.full_name for service in api.services()] if settings.reflection else [],
     )
 
 
-def _services() -> list[ServiceDescriptor]:
-    return [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
-
-
 def _door(foundation: Foundation, auth: str | None) -> Door:
-    services, storage = _services(), foundation.storage
+    services, storage = api.services(), foundation.storage
     idempotency = None
     if storage is not None:
         idempotency = Idempotency(AnswerStore(storage.database, storage.watch, storage.vault), services)

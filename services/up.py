@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.llm.providers import entries
 from services.runtime import envoy_admin
+from services.runtime.api import APIS
 from services.runtime.config import LOOPBACK, Settings
 from services.runtime.machine import check_ports, locked, remove_sockets, socket_directory
 from services.runtime.postgres import EmbeddedPostgres
@@ -41,7 +42,7 @@ async def up(settings: Settings) -> None:
 def _ports(settings: Settings) -> dict[str, tuple[str, int]]:
     return {
         "GATEWAY_PORT": (settings.bind_address, settings.gateway_port),
-        "LLM_API_PORT": (settings.bind_address, settings.llm_api_port),
+        **{each.port_variable: (settings.bind_address, each.port(settings)) for each in APIS},
         "METRICS_PORT": (LOOPBACK, settings.metrics_port),
     }
 

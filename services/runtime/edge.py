@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from google.protobuf.descriptor import FileDescriptor
-from jan.auth.v1 import api_keys_pb2, auth_pb2
-from jan.common.v1 import status_pb2
-from jan.llm.v1 import chat_pb2, models_pb2
 
 import envoy
-from services.runtime import edge_filters, refusals
+from services.runtime import api, edge_filters, refusals
+from services.runtime.api import APIS, Api
 from services.runtime.config import ConfigError, Settings
 from services.runtime.policy import OPEN_SERVICES
 from services.runtime.routes import GRPC, Operation, Route, aliases, operations, routes
@@ -35,28 +30,6 @@ TEMPLATES = Path(__file__).parents[2] / "envoy"
 Endpoints = Mapping[str, Sequence[str]]
 """For each cluster where it listens: `unix:/path` or `host:port`."""
 
-
-@dataclass(frozen=True)
-class Room:
-    """A service of CONTRACT 1.1: its name and port, the prefixes that lead to it, what each cluster serves of it."""
-
-    name: str
-    port: Callable[[Settings], int]
-    prefixes: tuple[str, ...]
-    files: Mapping[str, tuple[FileDescriptor, ...]]
-
-
-ROOMS = (
-    Room(
-        name="llm-api",
-        port=attrgetter("llm_api_port"),
-        prefixes=("/llm", "/api/llm"),
-        files={
-            "auth": (auth_pb2.DESCRIPTOR, api_keys_pb2.DESCRIPTOR),
-            "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
-        },
-    ),
-)
 
 # Content types of gRPC, gRPC-Web and the Connect protocol (whose unary calls are plain `application/proto`).
 NATIVE = r"application/(grpc|connect\+proto|proto).*"
@@ -91,7 +64,7 @@ _CORS_RESPONSE = (
 )
 
 
-def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS) -> Path:
+def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, apis: Sequence[Api] = APIS) -> Path:
     """Write the configuration and the descriptors to `DATA_DIR/envoy`; return the configuration's path.
 
     `run_dir` is where Envoy makes its own sockets; its path must be short (a socket's has at most 107 characters).
@@ -103,18 +76,17 @@ def write(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Seq
     for name in edge_filters.key_files(settings):
         if not (keys / name).exists():  # Envoy does not start without the file; the auth room replaces it
             (keys / name).write_text('{"keys":[]}')
-    files = [file for room in rooms for served in room.files.values() for file in served]
-    prefixes = [prefix for room in rooms for prefix in room.prefixes]
-    descriptors = descriptor_set(files, prefixes, secret=secrets.token_hex(8))
+    prefixes = [prefix for each in apis for prefix in each.prefixes]
+    descriptors = descriptor_set(api.files(apis), prefixes, secret=secrets.token_hex(8))
     _replace(_descriptors(settings), descriptors.SerializeToString(deterministic=True))
-    config = render(settings, endpoints, run_dir, rooms=rooms)
+    config = render(settings, endpoints, run_dir, apis=apis)
     return _replace(folder / "envoy.yaml", yaml.safe_dump(config, sort_keys=False, width=160).encode())
 
 
-def render(settings: Settings, endpoints: Endpoints, run_dir: Path, *, rooms: Sequence[Room] = ROOMS) -> dict[str, Any]:
+def render(settings: Settings, endpoints: Endpoints, run_dir: Path, *, apis: Sequence[Api] = APIS) -> dict[str, Any]:
     """Envoy's configuration as plain data, from nothing but the arguments and the template."""
     template = yaml.safe_load((TEMPLATES / "envoy.yaml").read_text())
-    filled: dict[str, Any] = fill(template, _values(settings, endpoints, run_dir, rooms))
+    filled: dict[str, Any] = fill(template, _values(settings, endpoints, run_dir, apis))
     return filled
 
 
@@ -147,11 +119,10 @@ def command(settings: Settings, config: Path, *, concurrency: int | None = None)
     ]
 
 
-def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequence[Room]) -> dict[str, Any]:
+def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, apis: Sequence[Api]) -> dict[str, Any]:
     everyone = "*" in settings.cors_allowed_origins
     origins = [{"exact": origin} for origin in settings.cors_allowed_origins]
-    services = [name for room in rooms for served in room.files.values() for f in served for name in _services(f)]
-    direct = [{"port": room.port(settings)} for room in rooms]
+    direct = [{"port": each.port(settings)} for each in apis]
     return {
         "run_dir": str(run_dir.absolute()),
         "native": NATIVE,
@@ -165,7 +136,7 @@ def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequ
         "refusals": refusals.refusals(settings.max_body_bytes),
         "lua": edge_filters.script(TEMPLATES / "edge.lua"),
         "descriptors": str(_descriptors(settings)),
-        "services": list(dict.fromkeys(services)),
+        "services": list(dict.fromkeys(service.full_name for service in api.services(apis))),
         "jwks": str(_keys(settings) / edge_filters.JWKS),
         "key_dir": str(_keys(settings)),
         "key_files": [{"file": name} for name in edge_filters.key_files(settings)],
@@ -175,23 +146,19 @@ def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, rooms: Sequ
         "cors_credentials": not everyone,
         "cors_request_headers": _CORS_REQUEST,
         "cors_response_headers": _CORS_RESPONSE,
-        "ports": list(_ports(settings, rooms)),
+        "ports": list(_ports(settings, apis)),
         "clusters": [_cluster(name, addresses) for name, addresses in endpoints.items()],
     }
 
 
-def _services(file: FileDescriptor) -> list[str]:
-    return [service.full_name for service in file.services_by_name.values()]
-
-
-def _ports(settings: Settings, rooms: Sequence[Room]) -> Iterator[dict[str, Any]]:
-    """The gateway serves every room, behind every prefix of every room; a direct port serves its own."""
-    tables = [operations(room.files) for room in rooms]
+def _ports(settings: Settings, apis: Sequence[Api]) -> Iterator[dict[str, Any]]:
+    """The gateway serves every API, behind every prefix of every API; a direct port serves its own."""
+    tables = [operations(each.files) for each in apis]
     everything = [operation for table in tables for operation in table]
-    own = [each for room, table in zip(rooms, tables, strict=True) for each in aliases(table, room.prefixes)]
-    cross = [each for room in rooms for each in aliases(everything, room.prefixes)]
-    health = [_health(room.name, room.prefixes) for room in rooms]
-    prefixes = [prefix for room in rooms for prefix in room.prefixes]
+    own = [each for served, table in zip(apis, tables, strict=True) for each in aliases(table, served.prefixes)]
+    cross = [each for served in apis for each in aliases(everything, served.prefixes)]
+    health = [_health(each.name, each.prefixes) for each in apis]
+    prefixes = [prefix for each in apis for prefix in each.prefixes]
     yield _port(
         settings,
         name="gateway",
@@ -200,14 +167,14 @@ def _ports(settings: Settings, rooms: Sequence[Room]) -> Iterator[dict[str, Any]
         health=[*_health("gateway", [""]), *(row for rows in health for row in rows)],
         prefixes=["", *prefixes],
     )
-    for room, table in zip(rooms, tables, strict=True):
+    for served, table in zip(apis, tables, strict=True):
         yield _port(
             settings,
-            name=room.name,
-            port=room.port(settings),
-            table=[*table, *aliases(table, room.prefixes)],
-            health=_health(room.name, ["", *room.prefixes]),
-            prefixes=["", *room.prefixes],
+            name=served.name,
+            port=served.port(settings),
+            table=[*table, *aliases(table, served.prefixes)],
+            health=_health(served.name, ["", *served.prefixes]),
+            prefixes=["", *served.prefixes],
         )
 
 

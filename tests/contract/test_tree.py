@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from jan.auth.v1 import auth_pb2
-from jan.common.v1 import error_reason_pb2, status_pb2
-from jan.llm.v1 import chat_pb2, completions_pb2, embeddings_pb2, models_pb2
+from jan.common.v1 import error_reason_pb2
+from jan.llm.v1 import chat_pb2, completions_pb2, embeddings_pb2
 from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 
-from services.runtime import errors
+from services.runtime import api, errors
 from services.runtime.config import Settings
-from services.serve import PROTOS
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"auth", "llm", "responses", "media", "mcp"}
@@ -128,7 +126,7 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 
 
 FILES: list[FileDescriptor] = sorted(
-    {proto.DESCRIPTOR for proto in (*PROTOS, auth_pb2, status_pb2, completions_pb2, embeddings_pb2, models_pb2)},
+    {*api.files(), completions_pb2.DESCRIPTOR, embeddings_pb2.DESCRIPTOR},
     key=lambda file: file.name,
 )
 METHODS: list[MethodDescriptor] = [

@@ -22,6 +22,7 @@ from edge_backend import AUDIENCE, ISSUER, Keys
 from google.rpc import error_details_pb2, status_pb2
 
 from services.runtime import edge, envoy_admin
+from services.runtime.api import APIS, Api
 from services.runtime.config import Settings
 
 # What takes long by nature takes less long in tests.
@@ -111,6 +112,7 @@ def running(workers: int = 1, *, replacing: Mapping[str, str] | None = None, **s
             data_dir=run_dir / "data",
             gateway_port=gateway,
             llm_api_port=llm,
+            metrics_port=notes,  # which nobody needs here
             auth_issuer=ISSUER,
             auth_audience=AUDIENCE,
             cors_allowed_origins=("https://app.test",),
@@ -119,9 +121,9 @@ def running(workers: int = 1, *, replacing: Mapping[str, str] | None = None, **s
         found = dataclasses.replace(found, **settings)
         keys = Keys(run_dir / "data" / "keys" / "jwks.json")
         backends = [Backend(run_dir / f"{name}.sock") for name in ("auth", *(f"w{n}" for n in range(workers)))]
-        rooms = (*edge.ROOMS, edge.Room("notes-api", lambda _: notes, ("/notes",), {"worker": (edge_backend.NOTES,)}))
+        apis = (*APIS, Api("notes-api", "METRICS_PORT", ("/notes",), {"worker": (edge_backend.NOTES,)}))
         auth, *others = (f"unix:{each.path}" for each in backends)
-        config = edge.write(found, {"auth": [auth], "worker": others}, run_dir, rooms=rooms)
+        config = edge.write(found, {"auth": [auth], "worker": others}, run_dir, apis=apis)
         _replace(config, {**IMPATIENT, **(replacing or {})})
         try:
             with envoy(found, config, run_dir) as log:

@@ -11,6 +11,7 @@ from grpc import StatusCode
 from jan.auth.v1 import api_keys_pb2, auth_pb2
 from jan.llm.v1 import chat_pb2
 
+from services.runtime import api
 from services.runtime import call as calls
 from services.runtime.call import Call
 from services.runtime.errors import Conflict, InvalidRequest, NotFound, Unavailable
@@ -21,7 +22,6 @@ from services.runtime.identity import Identity
 from services.runtime.policy import keyed
 from services.runtime.recording import Answer, Recording, pack, unpack
 from services.runtime.statuses import Refusal, refused
-from services.serve import PROTOS
 
 GUEST = Identity("usr_1", "guest-1", ("guest",), True, "jwt", ("read", "write"), 4e9, "good")
 CHAT, HTTP = "/jan.llm.v1.ChatService/CreateChatCompletion", "/jan.llm.v1.ChatService/CreateChatCompletionHttp"
@@ -89,7 +89,7 @@ def test_only_what_creates_or_generates_takes_keys() -> None:
 
 
 def test_typed_requests_have_a_field_for_the_key() -> None:
-    services = [each for file in PROTOS for each in file.DESCRIPTOR.services_by_name.values()]
+    services = api.services()
     taking = keyed(services)
     types = {each.input_type for service in services for each in service.methods if path_of(each) in taking}
     assert {each.full_name for each in types if "request_id" not in each.fields_by_name} == {"google.api.HttpBody"}

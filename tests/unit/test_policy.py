@@ -9,10 +9,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from jan.common.v1 import access_pb2
 
+from services.runtime import api
 from services.runtime.errors import ApiError, PermissionDenied, Unauthenticated
 from services.runtime.identity import Identity, TokenVerifier
 from services.runtime.policy import ACCESS, SCOPE, Policy, marks, scopes
-from services.serve import PROTOS
 
 GUEST = Identity("usr_1", "guest-1", ("guest",), True, "jwt", ("read", "write"), 4e9, "good")
 ADMIN = replace(GUEST, roles=("user", "admin"), is_guest=False, scopes=("read", "write", "admin"))
@@ -146,7 +146,7 @@ def test_a_public_method_does_not_look_at_credentials(policy: Policy) -> None:
         assert policy.admit("/test.Marked/Public", authorization) is None
 
 
-ALL = [service for proto in PROTOS for service in proto.DESCRIPTOR.services_by_name.values()]
+ALL = api.services()
 
 
 def test_the_public_methods_of_the_server_are_these() -> None:

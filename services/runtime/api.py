@@ -1,0 +1,54 @@
+"""The API of the server: its services, the port and the prefixes of each, and which processes serve what of it.
+
+The gateway's routes, the policy of every process and reflection are made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from jan.auth.v1 import api_keys_pb2, auth_pb2
+from jan.common.v1 import status_pb2
+from jan.llm.v1 import chat_pb2, models_pb2
+
+from services.runtime.config import Settings
+
+
+@dataclass(frozen=True)
+class Api:
+    """A service of CONTRACT 1.1: its name, the variable of its port, the prefixes that lead to it, and the proto files
+    that each cluster serves of it."""
+
+    name: str
+    port_variable: str
+    prefixes: tuple[str, ...]
+    files: Mapping[str, tuple[FileDescriptor, ...]]
+
+    def port(self, settings: Settings) -> int:
+        """The port that serves this API alone."""
+        return int(getattr(settings, self.port_variable.lower()))
+
+
+APIS = (
+    Api(
+        name="llm-api",
+        port_variable="LLM_API_PORT",
+        prefixes=("/llm", "/api/llm"),
+        files={
+            "auth": (auth_pb2.DESCRIPTOR, api_keys_pb2.DESCRIPTOR),
+            "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
+        },
+    ),
+)
+
+
+def files(apis: Sequence[Api] = APIS) -> list[FileDescriptor]:
+    """The proto files of these APIs."""
+    return [file for api in apis for served in api.files.values() for file in served]
+
+
+def services(apis: Sequence[Api] = APIS) -> list[ServiceDescriptor]:
+    """The gRPC services of these APIs."""
+    return [service for file in files(apis) for service in file.services_by_name.values()]
