@@ -6,8 +6,9 @@ import logging
 import re
 from datetime import UTC, datetime, timedelta
 
-from services.auth import session_store
+from services.auth import api_key_store, session_store
 from services.auth.passwords import Passwords
+from services.auth.signing import LONGEST_LIFE
 from services.auth.store import returned
 from services.auth.tokens import TokenIssuer
 from services.runtime import ids
@@ -16,7 +17,6 @@ from services.runtime.db import Connection, Database, Row
 from services.runtime.errors import Unavailable
 
 LONGEST_PASSWORD = 1024  # what a sign-in takes
-LONGEST_LIFE = 366 * 86400.0
 _LOCK = 0x61646D  # "adm"; migrations have another
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ class FirstAdmin:
 
 async def create(database: Database, passwords: Passwords, *, email: str, password: str) -> bool:
     """Make an administrator with that mail address, and tell whether the account is a new one. An account that is there
-    gains the role and, unless `password` is empty, gets that password. Raises `ConfigError`."""
+    gains the role; with a `password` that is not empty it gets that one, and loses its sessions and API keys. Raises
+    `ConfigError`."""
     if not re.fullmatch(r"[^@\s\0]+@[^@\s\0]+", email):
         raise ConfigError(f"{email!r} is no mail address")
     if password and not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
@@ -83,14 +84,14 @@ async def _exists(queries: Database | Connection) -> bool:
 
 
 async def _make(connection: Connection, email: str, password_hash: str | None) -> Row:
-    """Whoever has the address gains the role. A new password ends the sessions that were begun without it: the address
-    may have been taken by somebody who is not meant."""
+    """Whoever has the address gains the role. A new password ends the sessions that were begun without it, and the API
+    keys: the address may have been taken by somebody who is not meant."""
     known = await connection.fetchrow("SELECT id, issuer FROM users WHERE lower(email) = lower($1) FOR UPDATE", email)
     if known is None and password_hash is None:
         raise ConfigError(f"there is no account {email} yet: give its password on standard input")
     if known is not None and known["issuer"] is not None:
         raise ConfigError(f"{email} signs in at the external identity provider, which gives the role: OIDC_ADMIN_ROLE")
-    user = await connection.fetchrow(
+    made = await connection.fetchrow(
         """
         INSERT INTO users AS known (id, username, email, is_guest, roles, password_hash)
         VALUES ($1, $2, $3, false, ARRAY['user', 'admin'], $4)
@@ -104,6 +105,8 @@ async def _make(connection: Connection, email: str, password_hash: str | None) -
         email,
         password_hash,
     )
-    if known is not None and password_hash is not None:
-        await session_store.end_all(connection, known["id"])
-    return returned(user)
+    user = returned(made)
+    if not user["is_new"] and password_hash is not None:
+        await session_store.end_all(connection, user["id"])
+        await api_key_store.revoke_all(connection, user["id"])
+    return user

@@ -20,6 +20,7 @@ from services.runtime.revocation import revoke
 CHANNEL = "api_keys"
 
 _SHAPE = re.compile(r"sk_[a-z0-9_]{1,20}_[0-9a-f]{48}")
+_BELIEVED = 3600.0  # seconds, more than a key's token is good for with any AUTH_CLOCK_SKEW that makes sense
 _LOOKUP = 1.5  # seconds that a request may wait for its key; the gateway waits for 2
 
 
@@ -158,6 +159,21 @@ class ApiKeyStore:
             *(secret_hash, day),
             within=_LOOKUP,
         )
+
+
+async def revoke_all(connection: Connection, user_id: str) -> None:
+    """Revoke every key of an account."""
+    revoked = await connection.fetch(
+        """
+        WITH revoked AS (
+            UPDATE api_keys SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL RETURNING id
+        )
+        SELECT id, pg_notify($2, id) FROM revoked
+        """,
+        *(user_id, CHANNEL),
+    )
+    if revoked:
+        await revoke(connection, [key["id"] for key in revoked], until=datetime.now(UTC).timestamp() + _BELIEVED)
 
 
 async def _lock_account(connection: Connection, user_id: str) -> None:

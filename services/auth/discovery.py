@@ -72,6 +72,9 @@ class Discovery:
                 failures = 0
             except ProviderFailed:
                 failures += 1
+            except Exception:  # one that nobody thought of must not leave us with yesterday's keys
+                failures += 1
+                log.exception("provider not understood")
             pause = _BACK_OFF[min(failures, len(_BACK_OFF)) - 1] if failures else self._interval
             await asyncio.sleep(min(pause, self._interval))
 

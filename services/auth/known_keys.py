@@ -61,6 +61,8 @@ class KnownKeys:
         self._known: OrderedDict[bytes, KnownKey] = OrderedDict()
         self._digests: dict[str, bytes] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._discovering: set[bytes] = set()
+        self._met: set[bytes] = set()  # that existed before a gap: whoever has one does not guess
         self._changes = 0
 
     def follow(self, watch: Watch) -> None:
@@ -80,8 +82,7 @@ class KnownKeys:
         if now >= known.expires_at:
             self._note_unknown(hashed)
             raise _refusal()
-        fresh_until = known.checked_at + (FRESH if self._hears() else UNHEARD)
-        if now >= max(fresh_until, known.ask_at):
+        if not known.checked_at <= now < self._asks_at(known):  # before: the clock was put back
             return None
         self._known.move_to_end(hashed)
         return known
@@ -111,16 +112,26 @@ class KnownKeys:
     async def _resume(self, _connection: Connection) -> None:
         """Changes may have been missed."""
         self._changes += 1
+        self._met = set(self._known) | (self._met if len(self._met) < _MOST else set())
         self._known.clear()
         self._digests.clear()
 
+    def _asks_at(self, known: KnownKey) -> float:
+        """When the database is asked again."""
+        return max(known.checked_at + (FRESH if self._hears() else UNHEARD), known.ask_at)
+
     async def _discover(self, hashed: bytes, address: str) -> KnownKey:
+        if hashed in self._met or hashed in self._discovering:  # or a client begins with many requests at once
+            return await self._ask(hashed, None)
         self._guesses.count(address)
+        self._discovering.add(hashed)
         try:
             found = await self._ask(hashed, None)
         except Unavailable:
             self._guesses.forgive(address)
             raise
+        finally:
+            self._discovering.discard(hashed)
         self._guesses.forgive(address)
         return found
 

@@ -155,12 +155,37 @@ async def end_all(connection: Connection, user_id: str, *, but: str = "") -> Non
     await _deny(connection, ended)
 
 
-async def sweep(database: Database, *, session_ttl: float) -> None:
-    """Delete the sessions that are over, and refresh tokens spent so long ago that they had expired anyway."""
-    await database.execute("DELETE FROM sessions WHERE expires_at < now() AND access_until < now()")
-    await database.execute(
-        "DELETE FROM refresh_tokens WHERE spent_at < now() - $1 * interval '1 second'", float(session_ttl)
+async def sweep(database: Database, *, session_ttl: float, batch: int = 10_000) -> None:
+    """Delete the sessions that are over, and refresh tokens spent so long ago that they had expired anyway. However
+    many they are, no statement deletes more than a `batch`, which it has time for."""
+    while await _delete_sessions(database, batch) == batch:
+        pass
+    while await _delete_spent(database, batch, session_ttl) == batch:
+        pass
+
+
+async def _delete_sessions(database: Database, most: int) -> int:
+    deleted = await database.execute(
+        """
+        DELETE FROM sessions
+        WHERE id IN (SELECT id FROM sessions WHERE expires_at < now() AND access_until < now() LIMIT $1)
+        """,
+        most,
     )
+    return int(deleted.removeprefix("DELETE "))
+
+
+async def _delete_spent(database: Database, most: int, session_ttl: float) -> int:
+    deleted = await database.execute(
+        """
+        DELETE FROM refresh_tokens WHERE token_hash IN (
+            SELECT token_hash FROM refresh_tokens WHERE spent_at < now() - $2 * interval '1 second' LIMIT $1
+        )
+        """,
+        most,
+        float(session_ttl),
+    )
+    return int(deleted.removeprefix("DELETE "))
 
 
 async def _deny(connection: Connection, ended: Sequence[Row]) -> None:

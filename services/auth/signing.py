@@ -32,7 +32,8 @@ from services.runtime.config import ConfigError
 from services.runtime.identity import JWKS
 
 SETTLE = 5.0
-RETIRED_FOR = 24 * 3600.0
+LONGEST_LIFE = 366 * 24 * 3600.0  # of a token: no other may be asked for
+RETIRED_FOR = LONGEST_LIFE + 24 * 3600.0
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 

@@ -120,11 +120,18 @@ class AccountStore:
             raise AlreadyExists("Another account has this mail address", code="email_taken", param="email") from error
         return changed == "UPDATE 1"
 
-    async def set_password(self, connection: Connection, user_id: str, password_hash: str) -> None:
-        """Keep the hash of a new password."""
-        await connection.execute(
-            "UPDATE users SET password_hash = $2, updated_at = now() WHERE id = $1", user_id, password_hash
+    async def set_password(self, connection: Connection, user_id: str, password_hash: str, *, old: str | None) -> bool:
+        """Keep the hash of a new password, while the account has the `old` one; else somebody was faster: False."""
+        changed = await connection.execute(
+            """
+            UPDATE users SET password_hash = $2, updated_at = now()
+            WHERE id = $1 AND password_hash IS NOT DISTINCT FROM $3
+            """,
+            user_id,
+            password_hash,
+            old,
         )
+        return changed == "UPDATE 1"
 
     async def replace_hash(self, user_id: str, *, old: str, new: str) -> None:
         """Keep another hash of the same password, unless somebody has set another password meanwhile."""

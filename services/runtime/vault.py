@@ -19,6 +19,7 @@ from services.runtime.config import ConfigError, Settings
 
 _FILE = "data.secret"
 _NONCE = 12
+_SHORTEST = 32  # bytes of a secret; the file has 64
 
 
 class Unreadable(Exception):
@@ -56,9 +57,12 @@ def load(settings: Settings) -> Vault:
     try:
         if not path.exists():
             _make(path)
-        return Vault(path.read_bytes())
+        secret = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be used: {error.strerror}; set DATA_SECRET instead") from error
+    if len(secret) < _SHORTEST:
+        raise ConfigError(f"{path} was cut: bring it back from a backup, or delete it and what was sealed with it")
+    return Vault(secret)
 
 
 def _make(path: Path) -> None:

@@ -23,6 +23,7 @@ from services.runtime.errors import Unavailable
 BEAT = 2.0
 LOCKS = 0x6A616E  # the class of our advisory locks, "jan"
 _PAUSES = (0.1, 0.2, 0.5, 1.0)
+_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, Unavailable)
 
 Heard = Callable[[str], None]
 Resume = Callable[[Connection], Awaitable[None]]
@@ -68,16 +69,11 @@ class Watch:
         while True:
             try:
                 await self._session()
-            except (
-                OSError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-                Unavailable,
-            ) as error:
+            except Exception as error:  # whatever it is: a process that no longer listens must know that, and try again
                 failures = 0 if self.connected else failures + 1
                 self._connected.clear()
-                log.warning("watch_lost", extra={"reason": repr(error)})
+                expected = isinstance(error, _LOST)
+                log.warning("watch_lost", extra={"reason": repr(error)}, exc_info=None if expected else error)
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
 
     async def _session(self) -> None:

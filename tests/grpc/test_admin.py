@@ -21,6 +21,7 @@ from services.runtime import db
 from services.runtime.config import ConfigError
 from services.runtime.db import Database
 from services.runtime.identity import External, Identity
+from tests.grpc import keys
 from tests.grpc.people import (
     INVALID_CREDENTIALS,
     PASSWORD,
@@ -117,6 +118,39 @@ async def test_whoever_took_the_address_before_is_signed_out(auth: Any, database
     await until_refused(auth, squatter.access_token)
     assert await refusal(login(auth, EMAIL, "the squatter's own")) == INVALID_CREDENTIALS
     assert claims((await login(auth, EMAIL)).access_token)["roles"] == ["user", "admin"]
+
+
+async def test_the_keys_of_whoever_took_the_address_before_are_worth_nothing(
+    rig: Rig, auth: Any, database: Database, passwords: Passwords
+) -> None:
+    squatter = await account(auth, EMAIL, "the squatter's own")
+    made = await keys.create(rig, keys.Account(squatter.user_id, squatter.access_token))
+    before = keys.passed_on(await keys.check(rig, x_api_key=made.key))
+    await FirstAdmin(database, passwords, email=EMAIL, password=PASSWORD).make()
+    await until_refused(auth, before)
+    assert (await keys.check(rig, x_api_key=made.key)).denied_response.status.code == 401
+
+
+async def test_the_keys_of_an_account_that_only_gains_the_role_stay_good(
+    rig: Rig, auth: Any, database: Database, passwords: Passwords
+) -> None:
+    owner = await account(auth, EMAIL)
+    made = await keys.create(rig, keys.Account(owner.user_id, owner.access_token))
+    await admin.create(database, passwords, email=EMAIL, password="")
+    assert await works(auth, keys.passed_on(await keys.check(rig, x_api_key=made.key)))
+
+
+async def test_who_takes_the_address_while_the_administrator_is_made_is_signed_out_too(
+    rig: Rig, auth: Any, database: Database, passwords: Passwords
+) -> None:
+    squatter = await guest(auth)
+    async with database.transaction() as taking:
+        await taking.execute("UPDATE users SET email = $1, is_guest = false WHERE id = $2", EMAIL, squatter.user_id)
+        making = asyncio.create_task(admin.create(database, passwords, email=EMAIL, password=PASSWORD))
+        while not await taking.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            pass
+    assert not await making
+    await until_refused(auth, squatter.access_token)
 
 
 # By the operator

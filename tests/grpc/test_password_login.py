@@ -13,10 +13,12 @@ from grpc import StatusCode
 from jan.auth.v1 import auth_pb2, auth_pb2_grpc
 
 from services.auth import session_store
-from services.auth.login import FAILURES, WINDOW
+from services.auth.login import FAILURES, WINDOW, PasswordLogin
+from services.auth.passwords import Passwords
 from services.auth.session_store import term
+from services.auth.store import AccountStore
 from services.runtime.db import Database
-from services.runtime.errors import Unauthenticated
+from services.runtime.errors import Unauthenticated, Unavailable
 from tests.grpc.people import (
     INVALID_CREDENTIALS,
     INVALID_GRANT,
@@ -305,6 +307,24 @@ async def test_after_the_window_counting_begins_anew(auth: Any, database: Databa
     assert await database.fetchval("SELECT failures FROM login_failures") == 1
 
 
+async def test_an_attempt_that_nobody_had_time_to_judge_is_no_failure(database: Database) -> None:
+    overrun, idle = (PasswordLogin(database, AccountStore(database), each) for each in (Overrun(), Passwords()))
+    for failed in (0, 1):
+        for _ in range(FAILURES * 2):
+            with pytest.raises(Unavailable):
+                await overrun.sign_in("ada@example.com", PASSWORD, address="203.0.113.1")
+        assert await database.fetchval("SELECT coalesce(sum(failures), 0) FROM login_failures") == failed
+        with pytest.raises(Unauthenticated):
+            await idle.sign_in("ada@example.com", PASSWORD, address="203.0.113.1")
+
+
+class Overrun(Passwords):
+    """Too many want something of it."""
+
+    async def fits(self, password: str, hashed: str | None) -> bool:
+        raise Unavailable("Too many passwords are being checked right now")
+
+
 # Setting a password
 
 
@@ -381,3 +401,15 @@ async def test_nobody_slips_in_with_the_old_password_while_it_is_changed(auth: A
     with pytest.raises(Unauthenticated, match="changed just now"):
         await late
     assert await database.fetchval("SELECT count(*) FROM sessions WHERE revoked_at IS NULL") == 0
+
+
+async def test_of_two_who_change_one_password_at_once_the_second_is_told(auth: Any, database: Database) -> None:
+    here, there = await account(auth), await login(auth)
+    async with database.transaction() as changing:
+        await changing.execute("UPDATE users SET password_hash = 'the new one'")
+        late = asyncio.create_task(set_password(auth, there.access_token, "the thief's own", PASSWORD))
+        while not await changing.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            pass
+    assert await refusal(late) == INVALID_CREDENTIALS
+    assert await works(auth, here.access_token)
+    assert await database.fetchval("SELECT password_hash FROM users") == "the new one"

@@ -259,3 +259,25 @@ async def test_a_connection_that_the_database_takes_for_living_does_not_keep_us_
 
 async def test_a_watch_that_was_never_started_can_be_closed(database_url: str) -> None:
     await Watch(database_url).close()
+
+
+async def test_a_process_that_trips_over_what_it_reads_tries_again(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, tried = Watch(database_url), asyncio.Event()
+    connected: list[bool] = []
+
+    async def resume(_connection: Connection) -> None:
+        connected.append(watch.connected)
+        if len(connected) == 1:
+            raise LookupError("a column that is not there")
+        tried.set()
+
+    watch.on("test", lambda payload: None, resume)
+    await watch.start()
+    await tried.wait()
+    await until(lambda: watch.connected)
+    assert connected == [False, False]
+    (lost,) = [record for record in caplog.records if record.msg == "watch_lost"]
+    assert lost.exc_info is not None  # a mistake of ours, unlike a connection that breaks
+    await watch.close()

@@ -338,3 +338,22 @@ async def test_what_is_over_is_swept_and_what_is_not_stays(auth: Any, database: 
     assert left == {sid["ended"], claims(living.access_token)["sid"]}
     assert await database.fetchval("SELECT count(*) FROM refresh_tokens WHERE spent_at IS NOT NULL") == 0
     assert (await me(auth, living.access_token)).id == living.user_id
+
+
+async def test_much_that_is_over_is_swept_in_many_steps(auth: Any, database: Database) -> None:
+    living = await guest(auth)
+    for _ in range(5):
+        living = await refresh(auth, living.refresh_token)
+        await guest(auth)
+    sid = claims(living.access_token)["sid"]
+    await database.execute(
+        """
+        UPDATE sessions SET expires_at = now() - interval '1 day', access_until = now() - interval '1 day'
+        WHERE id <> $1
+        """,
+        sid,
+    )
+    await database.execute("UPDATE refresh_tokens SET spent_at = spent_at - interval '31 days'")
+    await session_store.sweep(database, session_ttl=30 * 86400, batch=2)
+    assert [row["id"] for row in await database.fetch("SELECT id FROM sessions")] == [sid]
+    assert await database.fetchval("SELECT count(*) FROM refresh_tokens") == 1

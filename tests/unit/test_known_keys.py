@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -142,6 +142,31 @@ async def test_who_guesses_is_slowed_and_known_keys_are_not(scene: Scene) -> Non
     await scene.get(fresh, "192.0.2.2")
 
 
+async def test_who_begins_with_many_requests_at_once_does_not_guess(scene: Scene) -> None:
+    secret, unknown = scene.table.add("key_1"), new_secret("sk_live").text
+    scene.table.open.clear()
+    asking = [asyncio.create_task(scene.get(secret)) for _ in range(MOST * 2)]
+    guessing = [asyncio.create_task(scene.get(unknown)) for _ in range(MOST * 2)]
+    await asyncio.sleep(0)
+    scene.table.open.set()
+    assert len({id(each) for each in await asyncio.gather(*asking)}) == 1
+    assert {type(each) for each in await asyncio.gather(*guessing, return_exceptions=True)} == {Unauthenticated}
+    for _ in range(MOST - 1):  # all of those guesses were one
+        await scene.refuses(new_secret("sk_live").text)
+    with pytest.raises(RateLimited):
+        await scene.get(new_secret("sk_live").text)
+
+
+async def test_a_clock_that_is_put_back_makes_no_answer_count_for_longer(scene: Scene) -> None:
+    secret = scene.table.add("key_1")
+    first = await scene.get(secret)
+    scene.now -= 3600
+    second = await scene.get(secret)
+    assert second is not first  # the token of the first is not good yet
+    assert await scene.get(secret) is second
+    assert scene.table.asked == 2
+
+
 async def test_a_change_is_felt_at_once(scene: Scene) -> None:
     secret = scene.table.add("key_1")
     await scene.get(secret)
@@ -180,6 +205,19 @@ async def test_after_a_gap_everything_is_asked_for_again(scene: Scene) -> None:
     await watched[2](None)
     assert watched[0] == "api_keys"
     await scene.refuses(secret)
+
+
+async def test_after_a_gap_nobody_who_was_known_is_taken_for_a_guesser(scene: Scene) -> None:
+    secrets = [scene.table.add(f"key_{number}") for number in range(MOST * 2)]
+    for secret in secrets:
+        await scene.get(secret)
+    for _ in range(2):  # the second gap comes before anybody was asked for again
+        await scene.keys._resume(cast(Any, None))
+    scene.table.open.clear()
+    asking = [asyncio.create_task(scene.get(secret)) for secret in secrets]
+    await asyncio.sleep(0)
+    scene.table.open.set()
+    assert len(await asyncio.gather(*asking)) == MOST * 2
 
 
 async def test_while_nothing_is_heard_an_answer_counts_for_seconds(scene: Scene) -> None:

@@ -251,6 +251,24 @@ def test_keys_are_read_again_and_again(provider: FakeProvider, path: Path) -> No
     run_movable(scene())
 
 
+def test_an_answer_that_nobody_thought_of_does_not_end_the_reading(path: Path) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise UnicodeError("label empty or too long")  # what the resolver says to some host names
+
+    async def scene() -> None:
+        following = asyncio.create_task(Discovery(ISSUER, client_of(answer), path, interval=300).follow())
+        for attempt, pause in enumerate((1, 2, 5), start=1):
+            await until(lambda attempt=attempt: len(asked) == attempt)  # type: ignore[misc]
+            await settled()
+            movable().advance(pause)
+        following.cancel()
+
+    run_movable(scene())
+
+
 def test_a_provider_that_is_down_is_asked_again_with_growing_pauses_and_logged_once(
     provider: FakeProvider, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

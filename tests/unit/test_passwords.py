@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
-from services.auth.passwords import AT_ONCE, Passwords
+from services.auth.passwords import AT_ONCE, MOST, Passwords
+from services.runtime.errors import Unavailable
 
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -67,6 +68,49 @@ async def test_only_some_are_computed_at_once_and_none_on_the_event_loop() -> No
     await asyncio.gather(*(passwords.hash("correct horse") for _ in range(AT_ONCE * 4)))
     assert hasher.most == AT_ONCE
     assert threading.main_thread() not in hasher.threads
+
+
+async def test_too_many_at_once_are_told_to_try_again_and_later_ones_are_served() -> None:
+    hasher = Held()
+    passwords = Passwords(hasher)
+    queue = [asyncio.create_task(passwords.hash("correct horse")) for _ in range(MOST)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable) as refused:
+        await passwords.fits("correct horse", None)
+    assert refused.value.retry_after
+    hasher.go.set()
+    await asyncio.gather(*queue)
+    assert not await passwords.fits("correct horse", None)
+
+
+async def test_who_hangs_up_neither_adds_a_thread_nor_keeps_a_place() -> None:
+    hasher = Held()
+    passwords = Passwords(hasher)
+    for _ in range(3):
+        queue = [asyncio.create_task(passwords.hash("correct horse")) for _ in range(MOST)]
+        await asyncio.sleep(0)
+        for each in queue:
+            each.cancel()
+        assert len(await asyncio.gather(*queue, return_exceptions=True)) == MOST
+    last = asyncio.create_task(passwords.hash("battery staple"))
+    await asyncio.sleep(0)
+    hasher.go.set()
+    assert await passwords.fits("battery staple", await last)
+    assert hasher.begun <= AT_ONCE + 1  # those that had begun, and the last
+
+
+class Held(PasswordHasher):
+    """Computes nothing before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.go = threading.Event()
+        self.begun = 0
+
+    def hash(self, password: Any, *, salt: bytes | None = None) -> str:
+        self.begun += 1
+        self.go.wait(10)
+        return super().hash(password, salt=salt)
 
 
 class Counting(PasswordHasher):

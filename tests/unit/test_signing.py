@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from services.auth.signing import GENERATORS, RETIRED_FOR, SETTLE, KeyRing
+from services.auth.signing import GENERATORS, LONGEST_LIFE, RETIRED_FOR, SETTLE, KeyRing
 from services.runtime.config import ConfigError
 from services.runtime.identity import JWKS
 
@@ -129,6 +129,27 @@ def test_a_retired_key_is_listed_until_its_last_token_has_expired(tmp_path: Path
     clock.now += RETIRED_FOR
     fourth = keys.rotate()
     assert set(published(tmp_path)) == {second, third, fourth}
+
+
+def test_keys_that_are_rotated_every_day_stay_listed_for_the_longest_life_of_a_token(tmp_path: Path) -> None:
+    clock = Clock()
+    keys = ring(tmp_path, clock=clock)
+    first = keys.current.kid
+    date(tmp_path, first, NOW)
+    for _ in range(3):
+        clock.now += 24 * 3600
+        date(tmp_path, keys.rotate(), clock.now)
+    clock.now = NOW + LONGEST_LIFE
+    keys.rotate()
+    assert first in published(tmp_path)
+
+
+def test_a_key_that_leaked_is_not_believed_any_more_once_its_file_is_gone(tmp_path: Path) -> None:
+    keys = ring(tmp_path)
+    leaked = keys.current.kid
+    (tmp_path / f"{leaked}.pem").unlink()
+    new = KeyRing(tmp_path, "ES256").rotate()
+    assert (published(tmp_path), keys.current.kid) == ([new], new)
 
 
 def test_another_algorithm_makes_a_new_key_and_keeps_the_old_one_listed(tmp_path: Path) -> None:

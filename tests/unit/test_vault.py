@@ -51,6 +51,16 @@ def test_a_secret_of_the_settings_needs_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.parametrize("left", [b"", b"0123456789abcdef"])
+def test_a_file_that_was_cut_is_no_secret(tmp_path: Path, left: bytes) -> None:
+    settings = Settings(data_dir=tmp_path)
+    vault.load(settings)
+    (file,) = (tmp_path / "keys").iterdir()
+    file.write_bytes(left)
+    with pytest.raises(ConfigError, match=r"data\.secret was cut"):
+        vault.load(settings)
+
+
 def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     sealed = vault.load(settings).seal(b"x", purpose="answers")
