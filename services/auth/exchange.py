@@ -91,7 +91,7 @@ class Exchange:
         limit = limits.limit_of(
             self._settings, tier=row["tier"], per_minute=row["requests_per_minute"], per_day=row["requests_per_day"]
         )
-        self._quota.take(row["id"], limit.per_day)
+        self._quota.take(row["id"], limit)
         if key.renew_at <= self._clock():
             key.authorization = f"Bearer {self._token(row, limit)}"
             key.renew_at = self._clock() + KEY_TTL / 2

@@ -16,10 +16,11 @@ from datetime import UTC, date, datetime
 
 from services.runtime.db import Database, Row
 from services.runtime.errors import RateLimited, Unavailable
+from services.runtime.limits import Limit
 
 PAUSE = 1.0
 """Seconds between two writes."""
-_DAY = 86400
+_DAY, _MINUTE = 86400, 60
 _KEPT = 31  # days that sums are kept, for whoever looks into the database
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -34,10 +35,21 @@ class _Count:
     pending: int = 0
     writing: int = 0
     last_at: float = 0.0
+    minute: int = 0
+    in_minute: int = 0
 
     @property
     def total(self) -> int:
         return self.stored + self.pending + self.writing
+
+    def add(self, now: float) -> None:
+        self.pending += 1
+        self.last_at = now
+        minute = int(now // _MINUTE)
+        self.minute, self.in_minute = minute, self.in_minute + 1 if minute == self.minute else 1
+
+    def in_this_minute(self, now: float) -> int:
+        return self.in_minute if int(now // _MINUTE) == self.minute else 0
 
 
 class Quota:
@@ -60,22 +72,22 @@ class Quota:
         count = self._counts.setdefault((key_id, day.toordinal() - _EPOCH), _Count())
         count.stored = max(count.stored, requests)
 
-    def take(self, key_id: str, per_day: int | None) -> None:
-        """Count a request of a key. Raises `RateLimited` (`insufficient_quota`) when the day's are used up; that one is
-        not counted."""
+    def take(self, key_id: str, limit: Limit) -> None:
+        """Count a request of a key, unless the gateway is going to refuse it because the minute's are used up. Raises
+        `RateLimited` (`insufficient_quota`) when the day's are; that one is not counted either."""
         now = self._clock()
         day = int(now // _DAY)
         count = self._counts.get((key_id, day))
         if count is None:
             count = self._counts[key_id, day] = _Count()
-        if self._enforce and per_day is not None and count.total >= per_day:
+        if self._enforce and limit.per_day is not None and count.total >= limit.per_day:
             raise RateLimited(
-                f"This API key has used up its {per_day} requests of this day (UTC)",
+                f"This API key has used up its {limit.per_day} requests of this day (UTC)",
                 code="insufficient_quota",
                 retry_after=(day + 1) * _DAY - now,
             )
-        count.pending += 1
-        count.last_at = now
+        if not self._enforce or count.in_this_minute(now) < limit.per_minute:
+            count.add(now)
 
     def start(self) -> None:
         """Begin to write."""

@@ -21,6 +21,7 @@ from services.runtime.db import DEADLINE, Connection
 from services.runtime.errors import Unavailable
 
 BEAT = 2.0
+_SILENCE = 15  # seconds after which PostgreSQL gives up a machine that vanished, and with it the lock
 LOCKS = 0x6A616E  # the class of our advisory locks, "jan"
 _PAUSES = (0.1, 0.2, 0.5, 1.0)
 _LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, Unavailable)
@@ -79,7 +80,10 @@ class Watch:
     async def _session(self) -> None:
         """Listen until the connection breaks, which raises."""
         raw: Any = await asyncpg.connect(self._url, timeout=DEADLINE, command_timeout=DEADLINE)
+        ended = asyncio.Event()
+        raw.add_termination_listener(lambda _connection: ended.set())
         try:
+            await raw.execute(f"SET idle_session_timeout = '{_SILENCE}s'")
             held = await self._hold(raw)
             for channel, heard, _ in self._subscribers:
                 await raw.add_listener(channel, _listener(heard))
@@ -87,7 +91,9 @@ class Watch:
                 await resume(Connection(raw))
             self._connected.set()
             while True:
-                await asyncio.sleep(BEAT if held else _PAUSES[0])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(BEAT if held else _PAUSES[0]):
+                        await ended.wait()
                 held = held or await self._hold(raw)
                 await raw.execute("SELECT", timeout=BEAT)
         finally:

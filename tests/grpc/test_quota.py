@@ -12,8 +12,11 @@ from services.auth.quota import Quota
 from services.runtime import db
 from services.runtime.db import DEADLINE, Database, Row
 from services.runtime.errors import RateLimited, Unavailable
+from services.runtime.limits import Limit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+PLENTY = 10_000
+"""Requests a minute that no test makes."""
 TODAY, TOMORROW = date(2026, 3, 1), date(2026, 3, 2)
 
 
@@ -64,14 +67,16 @@ async def stored(database: Database, key_id: str = "key_1") -> dict[date, int]:
     return {row["day"]: row["requests"] for row in rows}
 
 
-def take(quota: Quota, times: int, *, per_day: int | None = None, key_id: str = "key_1") -> None:
+def take(
+    quota: Quota, times: int, *, per_minute: int = PLENTY, per_day: int | None = None, key_id: str = "key_1"
+) -> None:
     for _ in range(times):
-        quota.take(key_id, per_day)
+        quota.take(key_id, Limit(per_minute, per_day))
 
 
 def refuses(quota: Quota, per_day: int) -> RateLimited:
     with pytest.raises(RateLimited) as error:
-        quota.take("key_1", per_day)
+        quota.take("key_1", Limit(PLENTY, per_day))
     return error.value
 
 
@@ -86,6 +91,22 @@ async def test_the_day_s_requests_are_used_up_until_midnight_utc(flaky: Flaky, c
     clock.now += 12 * 3600
     take(quota, 3, per_day=3)
     assert quota.today() == TOMORROW
+
+
+async def test_what_the_gateway_refuses_does_not_use_up_the_day(flaky: Flaky, clock: Clock) -> None:
+    quota = Quota(flaky, enforce=True, clock=clock)
+    for minute in range(2):
+        take(quota, 200, per_minute=3, per_day=50)
+        await quota.flush()
+        assert await stored(flaky) == {TODAY: 3 * (minute + 1)}
+        clock.now += 60
+
+
+async def test_what_nobody_refuses_counts(flaky: Flaky, clock: Clock) -> None:
+    quota = Quota(flaky, enforce=False, clock=clock)
+    take(quota, 200, per_minute=3, per_day=50)
+    await quota.flush()
+    assert await stored(flaky) == {TODAY: 200}
 
 
 async def test_counts_are_added_to_what_is_stored(flaky: Flaky, clock: Clock) -> None:

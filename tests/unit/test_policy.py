@@ -163,6 +163,7 @@ def test_the_public_methods_of_the_server_are_these() -> None:
         "/jan.auth.v1.AuthService/StartLogin",
         "/jan.common.v1.StatusService/GetReadiness",
         "/jan.common.v1.StatusService/GetVersion",
+        "/jan.llm.v1.ShareService/GetPublicShare",
     }
 
 
