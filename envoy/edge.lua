@@ -1,5 +1,5 @@
 -- The shape of request ids, statuses, error bodies and limits (CONTRACT 1.3, 2 and 13.1). No security here: a script
--- that fails is skipped and the answer passes as it is. edge_filters.py writes UNITS and RETRY_IN above.
+-- that fails is skipped and the answer passes as it is. edge_filters.py writes UNITS, TOO_LARGE and RETRY_IN above.
 
 -- Envoy's own id is in x-request-id, what the client sent in x-edge-request-id.
 function envoy_on_request(handle)
@@ -113,12 +113,30 @@ local function as_rest(handle, headers, envelope, status, seconds)
   headers:remove("grpc-message")
 end
 
+-- Envoy does not count gRPC-Web as gRPC when it refuses, so its answer has an HTTP status and a body, which browsers do
+-- not read. It becomes what the same refusal is over gRPC.
+local function as_grpc(handle)
+  local body = handle:body(true)
+  local words = body:getBytes(0, body:length())
+  body:setBytes("")
+  local headers = handle:headers()
+  headers:replace(":status", "200")
+  headers:replace("content-type", "application/grpc")
+  headers:remove("content-length")
+  headers:replace("grpc-message", (words:gsub("[^ -$&-~]", function(byte) return ("%%%02X"):format(byte:byte()) end)))
+end
+
 -- A refusal of the gateway to a native caller: it has its status already, but for those of the auth room.
-local function finish_native(headers, wanted, seconds)
+local function finish_native(headers, message, wanted, seconds)
   local status = headers:get("x-grpc-status")
   if status then
     headers:replace("grpc-status", status)
     headers:remove("x-grpc-status")
+  end
+  if message and message:find("message larger than max", 1, true) and not headers:get("grpc-status-details-bin") then
+    headers:replace("grpc-status", "11")               -- gRPC's own limit says 8, as if it were worth another try
+    headers:replace("grpc-message", "The message is too large.")
+    headers:replace("grpc-status-details-bin", TOO_LARGE)
   end
   if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
   if wanted then headers:remove("x-http-status") end
@@ -128,7 +146,18 @@ local function finish_native(headers, wanted, seconds)
   end
 end
 
+-- The transcoder answers a HEAD with a body, too, which on HTTP/1.1 would be taken for the next answer.
+local function drop_body(handle)
+  local headers = handle:headers()
+  local length = headers:get(":status") < "400" and headers:get("content-length")
+  handle:body(true):setBytes("")
+  headers = handle:headers()
+  headers:remove("content-length")
+  if length then headers:add("content-length", length) end
+end
+
 function envoy_on_response(handle)
+  if handle:metadata():get("head") then drop_body(handle) end          -- first: nothing may fail before
   local headers = handle:headers()
   local told, seconds = headers:get("x-ratelimit-limit"), nil
   if told then seconds = tell_limits(headers, told) end
@@ -139,12 +168,16 @@ function envoy_on_response(handle)
   end
   headers:remove("x-edge-external")
   local content_type = headers:get("content-type") or ""
+  if content_type == "text/plain" and headers:get("grpc-status-details-bin") and not handle:metadata():get("rest") then
+    as_grpc(handle)
+    headers, content_type = handle:headers(), "application/grpc"
+  end
   if content_type:find("^application/grpc") then
     local message, wanted = headers:get("grpc-message"), headers:get("x-http-status")
     if wanted and message and message:find('^{"error":') and handle:metadata():get("rest") then
       as_rest(handle, headers, message, wanted, seconds)
     else
-      finish_native(headers, wanted, seconds)
+      finish_native(headers, message, wanted, seconds)
     end
     return
   end

@@ -44,6 +44,8 @@ FREE = {
     "/jan.auth.v1.AuthService/GetJwks",
     "/jan.auth.v1.AuthService/GetOpenidConfiguration",
 }
+# Public, and for readers on any web page: no page's credentials are asked for or let through (CONTRACT 1.3).
+ANY_ORIGIN = {"/v1/public/shares/{slug}"}
 _TIMEOUT = 60.0
 _GRACE = 5.0  # services keep STREAM_TIMEOUT themselves and say so in the stream; Envoy could only cut it off
 _RETRY = "connect-failure,refused-stream,reset-before-request"
@@ -192,7 +194,8 @@ def _port(
     prefixes: Sequence[str],
 ) -> dict[str, Any]:
     free = [each for each in table if (each.prefix if each.verb == GRPC else "") + each.path in FREE]
-    ordered = routes([each for each in table if each not in free], exact=HOT)
+    open_ = [each for each in table if each.path in ANY_ORIGIN]
+    ordered = routes([each for each in table if each not in free and each not in open_], exact=HOT)
     clusters = [operation.cluster for operation in table]
     main = max(set(clusters), key=clusters.count)  # the one with most to serve answers for the whole port
     standard = [name for name in OPEN_SERVICES if settings.reflection or "reflection" not in name]
@@ -201,6 +204,7 @@ def _port(
         "port": str(port),
         "hot": [_row(route, settings) for route in ordered if route.path],
         "free_rest": [_row(route, settings) for route in routes(free) if route.verb != GRPC],
+        "open_rest": [_row(route, settings) for route in routes(open_)],
         "free_grpc": [_row(route, settings) for route in routes(free) if route.verb == GRPC],
         **{
             f"{access}_{kind}": [
@@ -220,9 +224,9 @@ def _port(
 
 def _row(route: Route, settings: Settings) -> dict[str, Any]:
     timeout = settings.stream_timeout + _GRACE if route.generation else _TIMEOUT
-    headers = {"name": ":method", "string_match": {"exact": route.verb}}
+    headers = [{"name": ":method", "string_match": {"exact": "POST" if route.verb == GRPC else route.verb}}]
     if route.verb == GRPC:
-        headers = {"name": "content-type", "string_match": {"safe_regex": {"regex": NATIVE}}}
+        headers.append({"name": "content-type", "string_match": {"safe_regex": {"regex": NATIVE}}})
     return {
         "cluster": route.cluster,
         "timeout": _seconds(timeout),
@@ -230,7 +234,9 @@ def _row(route: Route, settings: Settings) -> dict[str, Any]:
         "retry_on": _RETRY_SAFE if route.verb == "GET" else _RETRY,
         "path": route.path,
         "verb": route.verb,
-        "match": {"safe_regex": {"regex": route.regex}, "headers": [headers]},
+        "head": route.verb == "HEAD",
+        "regex": route.regex,
+        "match": {"safe_regex": {"regex": route.regex}, "headers": headers},
     }
 
 

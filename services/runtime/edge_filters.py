@@ -9,7 +9,7 @@ from typing import Any
 from services.runtime.config import Settings
 from services.runtime.identity import EXTERNAL_JWKS
 from services.runtime.limits import BUCKET
-from services.runtime.refusals import retry_details
+from services.runtime.refusals import retry_details, too_large_details
 
 JWKS = "jwks.json"
 """Our own key set in the folder of keys; that of the external issuer is EXTERNAL_JWKS."""
@@ -108,4 +108,5 @@ def _shared(row: dict[str, Any]) -> dict[str, Any]:
 def script(path: Path) -> str:
     """The Lua at `path`, behind the values that it shares with us."""
     details = ",\n".join(f'"{each}"' for each in retry_details())
-    return f"local UNITS = {BUCKET}\nlocal RETRY_IN = {{\n{details}\n}}\n\n{path.read_text()}"
+    too_large = f'local TOO_LARGE = "{too_large_details()}"'
+    return f"local UNITS = {BUCKET}\n{too_large}\nlocal RETRY_IN = {{\n{details}\n}}\n\n{path.read_text()}"

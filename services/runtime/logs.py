@@ -48,3 +48,9 @@ def configure(process: str, *, level: str, style: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process) if style == "json" else TextFormatter(process))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_tells_no_header)
+
+
+def _tells_no_header(record: logging.LogRecord) -> bool:
+    """gRPC logs the value of a header that is no UTF-8 as an error. Anybody can send one, and it may hold a secret."""
+    return not str(record.msg).startswith("Invalid encoding on")

@@ -109,6 +109,11 @@ def retry_details() -> list[str]:
     return [details(_too_many(seconds), StatusCode.RESOURCE_EXHAUSTED) for seconds in range(1, 61)]
 
 
+def too_large_details() -> str:
+    """`details` of a request message above the limit, which gRPC refuses by itself and without any."""
+    return details(TooLarge("The message is too large."), TooLarge.kind.grpc)
+
+
 def _too_many(retry_after: float | None = None) -> RateLimited:
     return RateLimited("Too many requests.", retry_after=retry_after)
 

@@ -342,3 +342,10 @@ def test_bad_requests_leave_one_line_each(server: JanServer, rest: httpx.Client)
     assert server.errors == errors
     assert "confidence" not in server.out
     assert rest.headers["authorization"].rpartition(".")[2] not in server.out
+
+
+@pytest.mark.parametrize("name", ["x-note", "x-note-bin"])
+def test_a_header_that_is_no_text_is_nobody_s_fault(server: JanServer, rest: httpx.Client, name: str) -> None:
+    errors = server.errors
+    assert rest.get("/v1/models", headers={name.encode(): b"a word in confidence \xff"}).status_code == 200
+    assert server.errors == errors

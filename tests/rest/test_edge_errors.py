@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -139,13 +141,13 @@ async def test_headers_that_steer_grpc_do_not_pass(http: httpx.AsyncClient, rig:
     steering = {
         "grpc-timeout": "1n", "grpc-encoding": "gzip", "grpc-accept-encoding": "x-sent", "grpc-anything": "1",
         "grpc-internal-encoding-request": "gzip", "connect-timeout-ms": "1", "connect-protocol-version": "1",
-        "te": "x-sent",
+        "te": "x-sent", "x-picture-bin": "no base64",
     }  # fmt: skip
     answer = await http.post("/v1/chat/completions", json={}, headers={**steering, **rig.bearer()})
     received = answer.json()["received"]
     assert [name for name in received if name.startswith(("connect-", "x-edge-"))] == ["x-edge-address"]
     assert not [name for name in steering if "x-sent" in received.get(name, "")]
-    assert not {"grpc-anything", "grpc-timeout", "grpc-encoding"} & set(received)
+    assert not {"grpc-anything", "grpc-timeout", "grpc-encoding", "x-picture-bin"} & set(received)
     guest = await http.post("/auth/guest-login", headers=steering)
     assert (guest.status_code, "grpc-anything" in guest.json()["username"]) == (201, False)
     assert (await http.get("/v1/models", headers={**steering, **rig.bearer()})).status_code == 200
@@ -193,6 +195,34 @@ async def test_a_request_that_is_not_http_is_400(rig: Rig, request_: bytes) -> N
     status, head, body = await raw(rig.settings.gateway_port, request_)
     assert (status, body["error"]["code"]) == (400, "invalid_parameter")
     assert f"x-request-id: {body['error']['request_id']}" in head
+
+
+def frame(kind: int, stream: int, payload: bytes = b"", *, flags: int = 0) -> bytes:
+    """A frame of HTTP/2."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def http2_get(stream: int, path: bytes, header: bytes) -> bytes:
+    """A whole GET request with an empty header of this name."""
+    fields = ((b":path", path), (b":authority", b"x"), (header, b""))
+    literal = [b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields]
+    return frame(1, stream, b"\x82\x86" + b"".join(literal), flags=0x5)
+
+
+async def test_a_malformed_request_does_not_end_the_others_of_its_connection(rig: Rig) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.settings.gateway_port)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0))
+    writer.write(http2_get(1, b"/healthz", b"UPPER") + http2_get(3, b"/healthz", b"lower"))
+    reset, headers = 3, 1
+    ends: dict[int, int] = {}
+    async with asyncio.timeout(8):
+        while len(ends) < 2:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3]))
+            if head[3] in (reset, headers):
+                ends[int.from_bytes(head[5:])] = head[3]
+    writer.close()
+    assert ends == {1: reset, 3: headers}
 
 
 async def test_headers_that_come_too_slowly_are_408(rig: Rig) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc
 
 from services.runtime import edge, envoy_admin
@@ -28,6 +29,7 @@ from tests.rest.edge_rig import (
     envoy,
     error,
     free_ports,
+    running,
 )
 from tests.rest.server import JanServer
 
@@ -51,6 +53,22 @@ async def logged(http: httpx.AsyncClient, rig: Rig, request_id: str) -> dict[str
             await http.get("/healthz")
     lines = rig.log.read_text().splitlines()
     return dict(json.loads(next(line for line in lines if f'"request_id":"{request_id}"' in line)))
+
+
+def test_who_watches_health_takes_no_place_from_others() -> None:
+    asked = health_pb2.HealthCheckRequest()
+    with (
+        running(replacing={"max_requests: 1000": "max_requests: 2"}) as rig,
+        grpc.insecure_channel(rig.target) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        watching = [health.Watch(asked) for _ in range(2)]
+        assert {next(each).status for each in watching} == {health_pb2.HealthCheckResponse.SERVING}
+        with pytest.raises(grpc.RpcError) as refused:
+            health.Check(asked)
+        assert isinstance(refused.value, grpc.Call)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert httpx.get(f"{rig.url}/v1/models", headers=rig.bearer()).status_code == 200
 
 
 async def test_the_access_log_has_a_grpc_status_only_for_grpc(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import struct
 import sys
+import urllib.parse
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
+from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jan.auth.v1 import auth_pb2, auth_pb2_grpc
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, models_pb2
@@ -64,6 +67,19 @@ async def test_what_the_gateway_refuses_has_details_too(channel: grpc.aio.Channe
         assert not [name for name, _ in failed.value.initial_metadata() or () if name == "x-http-status"]
 
 
+async def test_a_message_that_is_too_large_is_no_rate_limit(rig: Rig) -> None:
+    unlimited = [("grpc.max_send_message_length", -1)]
+    async with grpc.aio.insecure_channel(rig.target, options=unlimited) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/jan.llm.v1.ChatService/CreateChatCompletion"
+        )
+        for compression in (None, grpc.Compression.Gzip):
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await call(bytes(34 * 1024 * 1024), metadata=tuple(rig.bearer().items()), compression=compression)
+            expected = (grpc.StatusCode.OUT_OF_RANGE, "MAX_SIZE_EXCEEDED", "The message is too large.")
+            assert refused(failed.value) == expected
+
+
 async def test_a_grpc_path_exists_only_for_grpc(http: httpx.AsyncClient, rig: Rig) -> None:
     for path in ("/jan.llm.v1.ModelService/ListModels", "/jan.auth.v1.AuthService/GetJwks"):
         assert error(await http.post(path, json={}, headers=rig.bearer())) == NO_ROUTE
@@ -108,11 +124,31 @@ async def test_grpc_web_works(http: httpx.AsyncClient, rig: Rig) -> None:
 
 
 async def test_grpc_web_callers_get_grpc_statuses(http: httpx.AsyncClient, rig: Rig) -> None:
-    refused = await grpc_web(http, "/jan.llm.v1.ModelService/ListModels", b"")
-    assert refused.headers["grpc-status"] == "16"
     missing = models_pb2.GetModelRequest(id="missing").SerializeToString()
     answer = await grpc_web(http, "/jan.llm.v1.ModelService/GetModel", missing, **rig.bearer())
     assert "5" in (answer.headers.get("grpc-status"), answer.text.partition("grpc-status:")[2][:1])
+
+
+async def test_a_refusal_over_grpc_web_is_what_it_is_over_grpc(http: httpx.AsyncClient, rig: Rig) -> None:
+    for method, headers, status, words in (
+        ("ListModels", {}, "16", "A credential is needed: send 'Authorization: Bearer <token>'."),
+        ("ListModels", {"x-api-key": "sk_x"}, "16", "There is no such key for 127.0.0.1"),
+        ("ListModels", rig.bearer(exp=1), "16", "The access token has expired. Refresh it and try again."),
+        ("Nope", rig.bearer(), "12", "There is no such method."),
+    ):
+        answer = await grpc_web(http, f"/jan.llm.v1.ModelService/{method}", b"", **headers)
+        assert (answer.status_code, answer.headers["grpc-status"], answer.content) == (200, status, b"")
+        assert answer.headers["content-type"].startswith("application/grpc-web")
+        assert urllib.parse.unquote(answer.headers["grpc-message"]) == words
+        details = base64.b64decode(answer.headers["grpc-status-details-bin"] + "==")
+        assert status_pb2.Status.FromString(details).message == words
+        assert not {"x-http-status", "x-grpc-status"} & set(answer.headers)
+
+
+async def test_grpc_is_post(http: httpx.AsyncClient, rig: Rig) -> None:
+    for path in ("/jan.llm.v1.ModelService/ListModels", "/grpc.health.v1.Health/Check"):
+        answer = await http.get(path, headers={"content-type": "application/grpc", **rig.bearer()})
+        assert (answer.headers["grpc-status"], answer.headers["grpc-message"]) == ("12", "There is no such method.")
 
 
 async def test_connect_callers_get_errors_as_connect_has_them(http: httpx.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
@@ -211,6 +212,15 @@ async def test_over_grpc_it_is_resource_exhausted_with_retry_info(http: httpx.As
     answers = [answer for answer in answers if answer.status_code != 200]
     assert answers[-1].json() == {"code": "resource_exhausted", "message": "Too many requests."}
     assert answers[-1].status_code == 429
+    web = {"content-type": "application/grpc-web+proto", **strict.bearer(sub="usr_grpc")}
+    path = "/jan.llm.v1.ModelService/ListModels"
+    answers = [await http.post(path, content=bytes(5), headers=web) for _ in range(2 * LIMIT + 1)]
+    last = [answer for answer in answers if "grpc-status" in answer.headers][-1]
+    over = last.headers
+    assert (last.status_code, over["grpc-status"], over["grpc-message"]) == (200, "8", "Too many requests.")
+    details = status_pb2.Status.FromString(base64.b64decode(over["grpc-status-details-bin"] + "==")).details
+    assert details[1].Unpack(retry)
+    assert str(retry.retry_delay.seconds) == over["retry-after"]
 
 
 async def test_a_limit_of_a_service_is_not_the_gateway_s(http: httpx.AsyncClient, strict: Rig) -> None:

@@ -195,8 +195,9 @@ def test_an_update_empties_what_is_null_and_can_be() -> None:
         "free_struct": None,
         "text": None,
         "many_text": None,
+        "maybe_flag": None,
     }
     message = filled(members)
-    clear(message, {**members, "nothing": None, "maybe_flag": True})
+    clear(message, {**members, "nothing": None})
     assert {field.name for field, _ in message.ListFields()} == {"maybe_text", "maybe_small", "child", "free_struct"}
     assert message.ByteSize() == Thing(maybe_text="", maybe_small=0, child=Thing(), free_struct={}).ByteSize()
