@@ -69,6 +69,11 @@ local function tell_limits(headers, told)
   return remaining == 0 and math.min(60, math.max(1, seconds)) or nil
 end
 
+-- A token that was good when the gateway looked, and that the service knows to be revoked: nobody was authenticated.
+local function forget_caller(headers)
+  for _, name in ipairs({ "x-user-id", "x-principal-id", "x-auth-method" }) do headers:remove(name) end
+end
+
 local function finish_error(handle, headers, status, seconds)
   local json, wanted = headers:get("x-error-json"), headers:get("x-http-status")
   local body = handle:body(true)                       -- waits for the end of the answer
@@ -86,7 +91,10 @@ local function finish_error(handle, headers, status, seconds)
   end
   headers:replace(":status", status)
   headers:remove("x-error-json")
-  if status == "401" then headers:replace("www-authenticate", "Bearer") end
+  if status == "401" then
+    headers:replace("www-authenticate", "Bearer")
+    if json and json:find('"code":"unauthorized"', 1, true) then forget_caller(headers) end
+  end
   if status == "429" and seconds and not headers:get("retry-after") then
     headers:replace("retry-after", tostring(seconds))
   end
@@ -139,6 +147,7 @@ local function finish_native(headers, message, wanted, seconds)
     headers:replace("grpc-status-details-bin", TOO_LARGE)
   end
   if headers:get("www-authenticate") then headers:replace("www-authenticate", "Bearer") end
+  if headers:get("grpc-status") == "16" then forget_caller(headers) end
   if wanted then headers:remove("x-http-status") end
   if wanted == "429" and seconds then
     headers:replace("retry-after", tostring(seconds))

@@ -22,7 +22,7 @@ from services.runtime.errors import InvalidRequest
 from services.runtime.httpbody import parse_object
 from services.runtime.routes import http_rules, verb_and_path
 from services.runtime.transcoder import HTTP_BODY, RAW_BODY, path_variables
-from services.runtime.typed_json import clear, fill
+from services.runtime.typed_json import MOST, clear, fill, refuse_many
 
 Reader = Callable[[bytes, str | None], Any]
 """Makes the request of a call from its bytes and, over REST, the path and query that the client sent."""

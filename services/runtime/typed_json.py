@@ -7,7 +7,7 @@ google.protobuf.Value.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
@@ -23,6 +23,8 @@ Write = Callable[[Any, Any, str], None]
 
 DEEPEST = 30
 """Levels of messages, and of a free JSON value; one of its levels is up to three of the hundred that protobuf reads."""
+MOST = 100_000
+"""Values in one body: they cost more to read than their bytes do."""
 _KEY = 64  # characters of a member's own name that an error repeats
 
 
@@ -36,6 +38,19 @@ def fill(message: Message, members: Json, *, within: str = "") -> None:
         write = writes.get(name)
         if write is not None:
             write(message, value, within + name)
+
+
+def refuse_many(members: Json) -> None:
+    """Raise `InvalidRequest` when there are more than `MOST` values, however nested."""
+    unseen: list[Iterable[Any]] = [members.values()]
+    count = 0
+    while unseen:
+        for each in unseen.pop():
+            count += 1
+            if count > MOST:
+                raise InvalidRequest(f"The body has more than {MOST:,} values")
+            if isinstance(each, dict | list):
+                unseen.append(each.values() if isinstance(each, dict) else each)
 
 
 def clear(message: Message, members: Json) -> None:

@@ -177,6 +177,14 @@ def test_a_revoked_token_is_refused_by_every_service_on_every_port(server: JanSe
         assert not any(is_refused(*face, bystander) for face in faces)
 
 
+def test_an_answer_to_a_revoked_token_names_nobody(anybody: httpx.Client) -> None:
+    token = guest(anybody)["access_token"]
+    assert anybody.post("/auth/revoke", json={"token": token}).status_code == 200
+    eventually(lambda: is_refused(anybody, "/auth/me", token), within=5)
+    told = anybody.get("/auth/me", headers={"authorization": f"Bearer {token}"}).headers
+    assert {"x-user-id", "x-principal-id", "x-auth-method"} & set(told) == set()
+
+
 @pytest.mark.parametrize("credential", ["Bearer forged", "Bearer sk_live_00", "Basic YTpi", "nonsense"])
 def test_a_worthless_credential_is_no_reason_to_refuse_a_public_call(anybody: httpx.Client, credential: str) -> None:
     headers = {"authorization": credential}

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from jan.llm.v1 import chat_pb2
 
 from services.runtime.errors import InvalidRequest
-from services.runtime.typed_json import DEEPEST, clear, fill
+from services.runtime.typed_json import DEEPEST, MOST, clear, fill, refuse_many
 
 SCALARS = {"text": "STRING", "flag": "BOOL", "ratio": "DOUBLE", "small": "INT32", "count": "UINT32", "wide": "INT64"}
 
@@ -201,3 +201,10 @@ def test_an_update_empties_what_is_null_and_can_be() -> None:
     clear(message, {**members, "nothing": None})
     assert {field.name for field, _ in message.ListFields()} == {"maybe_text", "maybe_small", "child", "free_struct"}
     assert message.ByteSize() == Thing(maybe_text="", maybe_small=0, child=Thing(), free_struct={}).ByteSize()
+
+
+def test_many_values_are_refused_before_they_are_read() -> None:
+    refuse_many({"many": [0] * (MOST - 2), "text": "," * MOST})
+    for members in ({"many": [0] * MOST}, {"many": [[0] * 1000] * 1000}, {"free": {str(n): {} for n in range(MOST)}}):
+        with pytest.raises(InvalidRequest, match="100,000 values"):
+            refuse_many(members)
