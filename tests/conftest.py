@@ -1,11 +1,13 @@
-"""What holds for every level: no test hangs."""
+"""What holds for every level: no test hangs, and gRPC is set up as the server does it."""
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
 PATIENCE = 60
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # read when grpc is loaded; else it talks at every fork
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.auth.session_store import Term
 from services.runtime import ids
 from services.runtime.db import Connection, Database, Row, UniqueViolation
-from services.runtime.errors import AlreadyExists
+from services.runtime.errors import AlreadyExists, Conflict
 from services.runtime.identity import Identity
 
 
@@ -90,7 +90,7 @@ class AccountStore:
             except UniqueViolation:
                 continue
             return returned(user)
-        raise AlreadyExists("This person of the external provider has an account under another id")
+        raise Conflict("This person of the external provider has an account under another id")
 
     async def upgrade(
         self,

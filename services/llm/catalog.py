@@ -1,4 +1,5 @@
-"""The models this process can route to: who offers them, kept fresh by reading the upstreams' own lists."""
+"""The models this process can route to: who offers them, kept fresh by reading the upstreams' own lists and by what
+administrators say in whichever process. Looking a model up is one look into a dict; everything else happens before."""
 
 from __future__ import annotations
 
@@ -6,56 +7,30 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+from services.llm.allowance import Allowance
+from services.llm.offers import Listed, Offer, listed, model_key, offers_of, unlisted
 from services.llm.providers import discovery, entries
-from services.llm.providers.anthropic.adapter import AnthropicProvider
 from services.llm.providers.demo import DemoProvider
 from services.llm.providers.entries import Address, Entry
 from services.llm.providers.http1 import Client
 from services.llm.providers.minilm import MiniLmProvider
 from services.llm.providers.names import is_for_chat
-from services.llm.providers.openai import OpenAIProvider
-from services.llm.providers.provider import Json, Provider
-from services.llm.routing import Breaker, Endpoint, Route, Upstream
+from services.llm.registry import Registry
+from services.llm.routing import Endpoint, Route
+from services.llm.upstreams import Upstreams, upstream
 from services.runtime.config import Settings
 from services.runtime.errors import ApiError, NotFound, Unavailable
 
 DEMO, MINILM = "jan-demo", "all-minilm-l6-v2"
+BUILTIN = Entry(name="jan-server", type="jan-server", addresses=())
 SYNC_TIMEOUT = 5.0
 # Between two tries to read a list that never answered, in seconds.
-SHORTEST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+SHORTEST_PAUSE = 2.0
 
 log = logging.getLogger(__name__)
-
-
-def _openai(client: Client, entry: Entry, address: Address) -> Provider:
-    return OpenAIProvider(
-        client,
-        name=entry.name,
-        base_url=address.url,
-        api_key=entry.api_key,
-        headers=entry.headers,
-        stream_usage=entry.stream_usage,
-    )
-
-
-def _azure(client: Client, entry: Entry, address: Address) -> Provider:
-    headers = {**entry.headers, "api-key": entry.api_key}
-    return OpenAIProvider(
-        client, name=entry.name, base_url=address.url, headers=headers, stream_usage=entry.stream_usage
-    )
-
-
-def _anthropic(client: Client, entry: Entry, address: Address) -> Provider:
-    return AnthropicProvider(
-        client, name=entry.name, base_url=address.url, api_key=entry.api_key, headers=entry.headers
-    )
-
-
-# How to speak to each type of provider; all others speak OpenAI's protocol.
-ADAPTERS: dict[str, Callable[[Client, Entry, Address], Provider]] = {"anthropic": _anthropic, "azure_openai": _azure}
 
 
 @dataclass
@@ -64,27 +39,38 @@ class Model:
 
     id: str
     created: int
-    owned_by: str
-    route: Route
+    offers: list[Offer]
+    """Who offers it, the one that is asked first in front."""
+    context_window: int = 0
+    """Longest prompt and answer together, in tokens; 0 when nobody has said it."""
+    route: Route = field(default_factory=Route)
+
+    @property
+    def owned_by(self) -> str:
+        return self.offers[0].entry.type
 
 
 class Catalog:
-    """Every model by id and alias. `start` reads the configuration, `refresh` the upstreams' lists."""
+    """Every model by id and alias. `start` reads the configuration, `refresh` the upstreams' lists; `apply` takes what
+    the database says."""
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
-        self._client = client
-        self._upstreams: dict[tuple[str, str], Upstream] = {}
-        self._entries: list[Entry] = []
+        self._upstreams = Upstreams(client)
+        self._configured: list[Entry] = []
         self._aliases: dict[str, str] = {}
         self._first_seen: dict[str, int] = {}
-        self._listed: dict[tuple[str, str], list[Json]] = {}
+        self._listed: dict[tuple[str, str], list[Listed]] = {}
+        self._read_at: dict[str, int] = {}
+        self._allowances: dict[str, Allowance] = {}
+        self._offers: list[Offer] = []
         self._models: dict[str, Model] = {}
         self._minilm = MiniLmProvider()
         self._builtin = {
-            DEMO: self._upstream_of("jan-server", DEMO, DemoProvider()),
-            MINILM: self._upstream_of("jan-server", MINILM, self._minilm),
+            DEMO: upstream(BUILTIN.type, DEMO, DemoProvider()),
+            MINILM: upstream(BUILTIN.type, MINILM, self._minilm),
         }
+        self.registry = Registry()
 
     async def start(self) -> None:
         """Read the configuration and, within `SYNC_TIMEOUT`, the upstreams. Raises `ConfigError`."""
@@ -92,35 +78,25 @@ class Catalog:
         configured = entries.ProvidersFile()
         if settings.jan_provider_configs:
             configured = entries.read(settings.jan_provider_configs_file, settings.jan_provider_config_set)
-        self._entries = list(configured.entries)
-        if not self._entries:
+        self._configured = list(configured.entries)
+        if not self._configured:
             if settings.jan_default_node_setup:
-                self._entries += discovery.local_engines(settings)
-            self._entries += discovery.vendors(os.environ)
+                self._configured += discovery.local_engines(settings)
+            self._configured += discovery.vendors(os.environ)
         self._aliases = {**configured.aliases, **settings.model_aliases}
-        await self.refresh(self._lists())
+        await self.refresh(self.lists())
 
-    async def refresh(self, lists: Sequence[tuple[Entry, Address]]) -> None:
-        """Read `lists` and make the catalog anew; a list that cannot be read stays as it was known."""
-        await asyncio.gather(*(self._read_list(entry, address) for entry, address in lists))
+    async def refresh(self, lists: Sequence[tuple[Entry, Address]]) -> bool:
+        """Read `lists`, make the catalog anew, and return whether all could be read; one that could not stays as it was
+        known."""
+        done = await asyncio.gather(*(self._read_list(entry, address) for entry, address in lists))
         self._build()
+        return all(done)
 
-    async def refresh_for_ever(self) -> None:
-        """Read all lists on the configured schedule, and those that never answered again and again until they do."""
-        loop = asyncio.get_running_loop()
-        interval, pause = self._settings.model_sync_interval_minutes * 60.0, SHORTEST_PAUSE
-        due = loop.time() + interval
-        while True:
-            unread = self._unread()
-            await asyncio.sleep(max(0.0, min(pause, due - loop.time()) if unread else due - loop.time()))
-            pause = min(LONGEST_PAUSE, pause * 2) if unread else SHORTEST_PAUSE
-            if loop.time() >= due:
-                due = loop.time() + interval
-                unread = self._lists()
-            try:
-                await self.refresh(unread)
-            except Exception:  # a list of a kind nobody thought of must not end the schedule
-                log.exception("model lists not refreshed")
+    def apply(self, registry: Registry) -> None:
+        """Make the catalog anew with what the database says now."""
+        self.registry = registry
+        self._build()
 
     async def close(self) -> None:
         await self._minilm.aclose()
@@ -129,13 +105,28 @@ class Catalog:
         """All models, by id."""
         return sorted(self._models.values(), key=lambda model: model.id)
 
+    def offers(self) -> list[Offer]:
+        """What providers offer and have offered, whether or not it can be called, provider by provider."""
+        return self._offers
+
+    def providers(self) -> list[Entry]:
+        """All providers that were asked for, by id: guesses only when they have models."""
+        offering = {offer.entry.id for offer in self._offers}
+        known = [each for each in (*self._entries(), BUILTIN) if not each.discovered or each.id in offering]
+        return sorted(known, key=lambda entry: entry.id)
+
+    def read_at(self, entry: Entry) -> int | None:
+        """When this process last read that provider's list, in Unix seconds."""
+        return self._read_at.get(entry.id)
+
     def get(self, name: str) -> Model:
         """The model of that id or alias. Raises `NotFound` (`model_not_found`), or `Unavailable`
         (`no_provider_available`) while a configured provider that may have it has not said what it offers."""
         model = self._models.get(name) or self._models.get(self._alias(name))
         if model is not None:
             return model
-        if silent := sorted({entry.name for entry, _ in self._unread() if not entry.discovered}):
+        silent = sorted({entry.name for entry, _ in self.unread() if not entry.discovered})
+        if silent and not self._is_off(self._alias(name) or name):
             raise Unavailable(
                 f"The model '{name}' is not known, and provider '{silent[0]}' cannot be asked for its models right now",
                 code="no_provider_available",
@@ -148,6 +139,33 @@ class Catalog:
         """Where to send a request for `name`. Raises as `get`."""
         return self.get(name).route
 
+    def is_on(self, model_id: str) -> bool:
+        """Whether the catalog row of that model is switched on."""
+        said = self.registry.catalogs.get(model_id)
+        return said is None or said.enabled
+
+    def lists(self) -> list[tuple[Entry, Address]]:
+        """Every upstream that is asked for its models."""
+        if not self._settings.model_sync_enabled:
+            return []
+        return [
+            (entry, address)
+            for entry in self._entries()
+            if entry.sync_models and entry.active
+            for address in entry.addresses
+        ]
+
+    def unread(self) -> list[tuple[Entry, Address]]:
+        """Those that have not been read since this process started."""
+        return [(entry, address) for entry, address in self.lists() if (entry.id, address.url) not in self._listed]
+
+    def _entries(self) -> list[Entry]:
+        return [*self._configured, *(made.entry for made in self.registry.providers.values())]
+
+    def _is_off(self, name: str) -> bool:
+        """Whether a model is not there because an administrator wants it so."""
+        return any(offer.model_id == name and not self._serves(offer) for offer in self._offers if offer.available)
+
     def _alias(self, name: str) -> str:
         target = self._aliases.get(name, "")
         return self._default_model() if target == "default" else target
@@ -156,64 +174,81 @@ class Catalog:
         """What the alias target `default` stands for: the first chat model of the first provider that has one."""
         return next((model for model in self._models if is_for_chat(model)), "")
 
-    def _lists(self) -> list[tuple[Entry, Address]]:
-        """Every upstream that is asked for its models."""
-        if not self._settings.model_sync_enabled:
-            return []
-        return [(entry, address) for entry in self._entries if entry.sync_models for address in entry.addresses]
-
-    def _unread(self) -> list[tuple[Entry, Address]]:
-        return [(entry, address) for entry, address in self._lists() if (entry.name, address.url) not in self._listed]
-
-    async def _read_list(self, entry: Entry, address: Address) -> None:
-        upstream = self._upstream(entry, address)
+    async def _read_list(self, entry: Entry, address: Address) -> bool:
         deadline = asyncio.get_running_loop().time() + SYNC_TIMEOUT
         try:
-            rows = await upstream.provider.list_models(deadline=deadline)
+            rows = await self._upstreams.of(entry, address).provider.list_models(deadline=deadline)
         except ApiError as error:
             level = logging.DEBUG if entry.discovered else logging.WARNING
             log.log(level, "model list not read", extra={"provider": entry.name, "reason": error.message})
-        else:
-            self._listed[entry.name, address.url] = rows
+            return False
+        self._listed[entry.id, address.url] = listed(rows)
+        self._read_at[entry.id] = int(time.time())
+        return True
 
     def _build(self) -> None:
-        models: dict[str, Model] = {}
-        for entry in self._entries:
-            for address in entry.addresses:
-                upstream = self._upstream(entry, address)
-                for model_id, upstream_id, created in self._offered(entry, address):
-                    endpoint = Endpoint(upstream, upstream_id, address.priority, address.weight)
-                    self._add(models, model_id, endpoint, created)
+        known = self._entries()
+        self._upstreams.keep(known)
+        offers = [offer for entry in known for offer in self._offers_of(entry)]
         # Only guesses may be replaced by the demo model: what an operator configured and is down says so.
-        if not models and all(entry.discovered for entry in self._entries):
-            self._add(models, DEMO, Endpoint(self._builtin[DEMO], DEMO))
-        if MINILM not in models:
-            self._add(models, MINILM, Endpoint(self._builtin[MINILM], MINILM))
+        if all(entry.discovered for entry in known if entry.active) and not any(offer.available for offer in offers):
+            offers += self._built_in(DEMO)
+        if not any(offer.available and offer.model_id == MINILM for offer in offers):
+            offers += self._built_in(MINILM)
+        self._offers = offers
+        self._allowances = dict(self._allowance(offer) for offer in offers if self._is_limited(offer))
+        models: dict[str, Model] = {}
+        for offer in offers:
+            if self._serves(offer):
+                self._add(models, offer)
+        for model in models.values():
+            self._finish(model)
         self._models = models
 
-    def _offered(self, entry: Entry, address: Address) -> Iterable[tuple[str, str, int | None]]:
-        """Public id, upstream id and time of making: of those in the file, then of those that the upstream lists."""
-        named = {model.upstream_id for model in entry.models}
-        yield from ((model.id, model.upstream_id, None) for model in entry.models)
-        for row in self._listed.get((entry.name, address.url), ()):
-            if row["id"] not in named:
-                created = row.get("created")
-                yield row["id"], row["id"], created if type(created) is int and 0 < created < 2**32 else None
+    def _offers_of(self, entry: Entry) -> list[Offer]:
+        lists = {address.url: self._listed.get((entry.id, address.url), []) for address in entry.addresses}
+        return offers_of(entry, lists, self.registry)
 
-    def _add(self, models: dict[str, Model], model_id: str, endpoint: Endpoint, created: int | None = None) -> None:
-        seen = self._first_seen.setdefault(model_id, created or int(time.time()))
-        model = models.setdefault(model_id, Model(model_id, seen, endpoint.upstream.vendor, Route()))
-        model.route.endpoints.append(endpoint)
+    def _built_in(self, model_id: str) -> Iterable[Offer]:
+        key = model_key(BUILTIN, model_id)
+        known = self.registry.models.get(key)
+        created = known.created_at if known else 0
+        return [Offer(key, BUILTIN, model_id, model_id, unlisted(model_id), created, (), True, known, True)]
 
-    def _upstream(self, entry: Entry, address: Address) -> Upstream:
-        """The same object for the same address, so that health survives a refresh."""
-        key = entry.name, address.url
-        if key not in self._upstreams:
-            adapter = ADAPTERS.get(entry.type, _openai)
-            provider = adapter(self._client.with_timeouts(entry.timeouts), entry, address)
-            self._upstreams[key] = self._upstream_of(entry.type, entry.name, provider, entry.max_concurrency)
-        return self._upstreams[key]
+    def _serves(self, offer: Offer) -> bool:
+        return offer.callable and self.is_on(offer.model_id)
 
-    def _upstream_of(self, vendor: str, name: str, provider: Provider, max_concurrency: int = 0) -> Upstream:
-        clock = asyncio.get_running_loop().time
-        return Upstream(name, vendor, provider, Breaker(clock), max_concurrency)
+    def _add(self, models: dict[str, Model], offer: Offer) -> None:
+        seen = offer.created or self._first_seen.setdefault(offer.model_id, int(time.time()))
+        model = models.setdefault(offer.model_id, Model(offer.model_id, seen, []))
+        model.offers.append(offer)
+        allowance, temperature = self._allowances.get(offer.id), offer.changes.get("default_temperature")
+        model.route.limited |= allowance is not None
+        if offer.entry is BUILTIN:
+            model.route.endpoints.append(
+                Endpoint(self._builtin[offer.model_id], offer.upstream_id, temperature=temperature, allowance=allowance)
+            )
+        for address in offer.addresses:
+            found = self._upstreams.of(offer.entry, address)
+            model.route.endpoints.append(
+                Endpoint(found, offer.upstream_id, address.priority, address.weight, temperature, allowance)
+            )
+
+    def _finish(self, model: Model) -> None:
+        """The offer that is asked first in front, and what it takes to know of the model."""
+        model.offers.sort(key=lambda offer: min((each.priority for each in offer.addresses), default=0))
+        said = self.registry.catalogs.get(model.id)
+        windows = [offer.changes.get("context_window") or offer.description.context_window for offer in model.offers]
+        model.context_window = (said.changes.get("context_window", 0) if said else 0) or windows[0]
+
+    def _is_limited(self, offer: Offer) -> bool:
+        return self._settings.rate_limits == "enforce" and bool(offer.changes.get("rate_limit"))
+
+    def _allowance(self, offer: Offer) -> tuple[str, Allowance]:
+        """The same one as before while the limits are the same, so that what was counted stays counted."""
+        limit = offer.changes["rate_limit"]
+        limits = limit.get("requests_per_minute", 0), limit.get("tokens_per_minute", 0)
+        before = self._allowances.get(offer.id)
+        if before is not None and before.limits == limits:
+            return offer.id, before
+        return offer.id, Allowance(*limits, share=1 / self._settings.workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypedDict
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
@@ -14,6 +14,7 @@ from services.llm import wire
 from services.llm.answer import Chunk
 from services.llm.completion import Engine
 from services.llm.embedding import EmbeddingEngine
+from services.llm.turns import Turns
 from services.runtime import call
 from services.runtime.httpbody import json_body, parse_object, write_events
 
@@ -23,30 +24,30 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     """Every method runs the same engines; only the way in and out differs."""
 
-    def __init__(self, engine: Engine, embeddings: EmbeddingEngine) -> None:
+    def __init__(self, turns: Turns, engine: Engine, embeddings: EmbeddingEngine) -> None:
+        self._turns = turns
         self._engine = engine
         self._embeddings = embeddings
 
     async def CreateChatCompletion(
         self, request: chat_pb2.CreateChatCompletionRequest, context: Context
     ) -> chat_pb2.ChatCompletion:
-        answer = await self._engine.chat(wire.chat_body(request), deadline=call.current().deadline)
-        return wire.chat_completion(answer)
+        return wire.chat_completion(await self._turns.chat(wire.chat_body(request), **_asking()))
 
     async def StreamChatCompletion(
         self, request: chat_pb2.CreateChatCompletionRequest, context: Context
     ) -> AsyncGenerator[chat_pb2.ChatCompletionChunk, None]:
-        stream = self._engine.stream_chat(wire.chat_body(request), deadline=call.current().deadline)
+        stream = self._turns.stream_chat(wire.chat_body(request), **_asking())
         async with aclosing(stream):
             async for batch in stream:
                 for chunk in batch:
                     yield wire.chat_chunk(chunk.data)
 
     async def CreateChatCompletionHttp(self, request: HttpBody, context: Context) -> HttpBody:
-        body, deadline = parse_object(request), call.current().deadline
+        body = parse_object(request)
         if body.get("stream") is True:
-            return await write_events(context, _payloads(self._engine.stream_chat(body, deadline=deadline)))
-        return json_body(await self._engine.chat(body, deadline=deadline))
+            return await write_events(context, _payloads(self._turns.stream_chat(body, **_asking())))
+        return json_body(await self._turns.chat(body, **_asking()))
 
     async def CreateCompletion(
         self, request: completions_pb2.CreateCompletionRequest, context: Context
@@ -78,6 +79,16 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     async def CreateEmbeddingsHttp(self, request: HttpBody, context: Context) -> HttpBody:
         body = parse_object(request)
         return json_body(await self._embeddings.embed(body, deadline=call.current().deadline))
+
+
+class _Asking(TypedDict):
+    user_id: str
+    deadline: float
+
+
+def _asking() -> _Asking:
+    """Who asks, and until when."""
+    return {"user_id": call.caller().user_id, "deadline": call.current().deadline}
 
 
 async def _payloads(stream: AsyncGenerator[list[Chunk], None]) -> AsyncGenerator[list[bytes], None]:

@@ -5,11 +5,12 @@ It finds the route of the model, lets the routing try its endpoints, and hands o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import orjson
 
+from services.llm.accounting import Accounting
 from services.llm.answer import CHAT, TEXT, Assembly, Chunk, Shape, mended
 from services.llm.catalog import Catalog
 from services.llm.providers.legacy import from_chat, to_chat
@@ -17,22 +18,28 @@ from services.llm.providers.provider import Json, Provider, TextProvider
 from services.llm.request import check_chat, check_completion, forwarded
 from services.llm.routing import Endpoint, first_success
 from services.runtime.errors import ApiError
-from services.runtime.metrics import Metrics
 from services.runtime.pacing import Pacer
+
+Spent = Callable[[Json], None]
+"""Is told OpenAI's `usage` of an answer."""
 
 
 class Engine:
     """Runs generations on the upstreams of a catalog."""
 
-    def __init__(self, catalog: Catalog, pacer: Pacer, metrics: Metrics) -> None:
+    def __init__(self, catalog: Catalog, pacer: Pacer, accounting: Accounting) -> None:
         self._catalog = catalog
         self._pacer = pacer
-        self._metrics = metrics
+        self._accounting = accounting
 
     async def chat(self, body: Json, *, deadline: float) -> Json:
         """A whole `chat.completion`."""
         check_chat(body)
         return await self._answer(body, CHAT, deadline)
+
+    async def generate(self, body: Json, *, deadline: float, project_id: str) -> Json:
+        """As `chat`, for a request that has been checked, accounted to a project if it is done for one."""
+        return await self._answer(body, CHAT, deadline, project_id)
 
     async def text(self, body: Json, *, deadline: float) -> Json:
         """A whole `text_completion`."""
@@ -45,27 +52,37 @@ class Engine:
         check_chat(body)
         return self._stream(body, CHAT, deadline)
 
+    def stream(
+        self, body: Json, *, deadline: float, project_id: str, spent: Spent
+    ) -> AsyncGenerator[list[Chunk], None]:
+        """As `stream_chat`, for a request that has been checked; `spent` is told at the end what it has cost."""
+        return self._stream(body, CHAT, deadline, project_id, spent)
+
     def stream_text(self, body: Json, *, deadline: float) -> AsyncGenerator[list[Chunk], None]:
         """As `stream_chat`, for a `text_completion`."""
         check_completion(body)
         return self._stream(body, TEXT, deadline)
 
-    async def _answer(self, body: Json, shape: Shape, deadline: float) -> Json:
+    async def _answer(self, body: Json, shape: Shape, deadline: float, project_id: str = "") -> Json:
         async def ask(endpoint: Endpoint) -> Json:
             with endpoint.upstream.lease(deadline):
-                answer = await _whole(endpoint.upstream.provider, {**request, "model": endpoint.model}, shape, deadline)
-                return mended(answer, body, shape, endpoint.upstream.name)
+                answer = await _whole(endpoint.upstream.provider, endpoint.addressed(request), shape, deadline)
+                answer = mended(answer, body, shape, endpoint.upstream.name)
+                endpoint.spend(answer["usage"])
+                return answer
 
         request = forwarded(body)
-        route = self._catalog.route(body["model"])
-        answer = await first_success(route, ask, deadline=deadline)
-        self._count(answer["model"], answer["usage"])
+        model = self._catalog.get(body["model"])
+        answer = await first_success(model.route, ask, deadline=deadline)
+        self._accounting.spent(model.id, answer["usage"], project_id=project_id)
         return answer
 
-    async def _stream(self, body: Json, shape: Shape, deadline: float) -> AsyncGenerator[list[Chunk], None]:
+    async def _stream(
+        self, body: Json, shape: Shape, deadline: float, project_id: str = "", spent: Spent | None = None
+    ) -> AsyncGenerator[list[Chunk], None]:
         async def begin(endpoint: Endpoint) -> tuple[Assembly, list[Chunk], AsyncGenerator[list[Chunk], None]]:
             assembly = Assembly(body, shape, endpoint.upstream.name)
-            stream = _attempt(endpoint, {**request, "model": endpoint.model}, assembly, deadline)
+            stream = _attempt(endpoint, endpoint.addressed(request), assembly, deadline)
             try:
                 return assembly, await _first(stream), stream
             except BaseException:
@@ -73,20 +90,18 @@ class Engine:
                 raise
 
         request = forwarded(body)
-        route = self._catalog.route(body["model"])
+        model = self._catalog.get(body["model"])
         with self._pacer.stream():
-            assembly, first, rest = await first_success(route, begin, deadline=deadline)
+            assembly, first, rest = await first_success(model.route, begin, deadline=deadline)
             try:
                 async with aclosing(rest):
                     yield first
                     async for chunks in rest:
                         yield chunks
             finally:  # what was generated has been spent, also when the client left
-                self._count(body["model"], assembly.spent())
-
-    def _count(self, model: str, spent: Json) -> None:
-        prompt, completion = (spent.get(name) for name in ("prompt_tokens", "completion_tokens"))
-        self._metrics.tokens(model, _tokens(prompt), _tokens(completion))
+                self._accounting.spent(model.id, assembly.spent(), project_id=project_id)
+                if spent is not None:
+                    spent(assembly.spent())
 
 
 async def _whole(provider: Provider, body: Json, shape: Shape, deadline: float) -> Json:
@@ -118,6 +133,9 @@ async def _attempt(
             # A connection that breaks after the end of the answer took nothing from it.
             if error is failure or not assembly.complete:
                 raise
+        finally:
+            if begun and endpoint.allowance is not None:
+                endpoint.spend(assembly.spent())
         if chunks := assembly.finish():
             yield chunks
 
@@ -141,8 +159,3 @@ async def _text_from_chat(batches: AsyncGenerator[list[bytes], None]) -> AsyncGe
     async with aclosing(batches):
         async for batch in batches:
             yield [orjson.dumps(from_chat(orjson.loads(payload))) for payload in batch]
-
-
-def _tokens(count: object) -> int:
-    """An upstream's number for the metrics, or 0 when it is none."""
-    return count if isinstance(count, int) and count > 0 else 0

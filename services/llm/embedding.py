@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from services.llm.accounting import Accounting
 from services.llm.catalog import Catalog
 from services.llm.providers.provider import Json
 from services.llm.request import check_embeddings
 from services.llm.routing import Endpoint, first_success
 from services.runtime.errors import UpstreamFailed
-from services.runtime.metrics import Metrics
 
 
 class EmbeddingEngine:
     """Runs embeddings on the upstreams of a catalog."""
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(self, catalog: Catalog, accounting: Accounting) -> None:
         self._catalog = catalog
-        self._metrics = metrics
+        self._accounting = accounting
 
     async def embed(self, body: Json, *, deadline: float) -> Json:
         """OpenAI's embeddings `list` for a request body; `model` repeats the requested name."""
@@ -26,12 +26,10 @@ class EmbeddingEngine:
                 answer = await endpoint.upstream.provider.embed({**body, "model": endpoint.model}, deadline=deadline)
                 if not isinstance(answer.get("data"), list):
                     raise UpstreamFailed(f"Provider '{endpoint.upstream.name}' answered without vectors")
+                endpoint.spend(answer.get("usage"))
                 return answer
 
-        answer = await first_success(self._catalog.route(body["model"]), ask, deadline=deadline)
-        self._count(body["model"], answer.get("usage"))
+        model = self._catalog.get(body["model"])
+        answer = await first_success(model.route, ask, deadline=deadline)
+        self._accounting.spent(model.id, answer.get("usage"))
         return {**answer, "object": "list", "model": body["model"]}
-
-    def _count(self, model: str, usage: object) -> None:
-        spent = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        self._metrics.tokens(model, spent if isinstance(spent, int) and spent > 0 else 0, 0)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.llm.providers.provider import Json
-from services.runtime.errors import InvalidRequest, NotFound, NotImplementedYet
+from services.runtime.errors import InvalidRequest, NotFound
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 OURS = ("conversation", "store", "store_reasoning")
@@ -33,7 +33,6 @@ def check_chat(body: Json) -> None:
     for index, message in enumerate(messages):
         _message(message, f"messages[{index}]")
     _parameters(body, CHAT)
-    _conversation(body)
 
 
 def check_completion(body: Json) -> None:
@@ -58,6 +57,26 @@ def check_embeddings(body: Json) -> None:
             raise _wrong("input", f"must have at most {MOST_INPUTS} entries")
         _entries(value, "input")
     _parameters(body, EMBEDDINGS)
+
+
+def check_sampling(body: Json) -> None:
+    """Raise `InvalidRequest` for the first parameter of a chat request without messages that cannot be right."""
+    _model(body)
+    _parameters(body, CHAT)
+
+
+def check_storable(body: Json) -> None:
+    """Raise `InvalidRequest` for the first message of a checked chat request that no conversation can keep."""
+    for index, message in enumerate(body["messages"]):
+        if message["role"] == "function":
+            raise _wrong(f"messages[{index}].role", "must be `tool` for the output of a function in a conversation")
+        _storable(message, f"messages[{index}]")
+
+
+def conversation_of(body: Json) -> str:
+    """The id of the conversation that a checked chat request belongs to."""
+    named: Any = body["conversation"]
+    return str(named["id"] if isinstance(named, dict) else named)
 
 
 def forwarded(body: Json) -> Json:
@@ -87,9 +106,21 @@ def _parameters(body: Json, checks: dict[str, Check]) -> None:
             check(value, name)
 
 
-def _conversation(body: Json) -> None:
-    if body.get("conversation") is not None:
-        raise NotImplementedYet("This build has no conversations yet; leave out 'conversation'", param="conversation")
+def _conversation(value: Any, name: str) -> None:
+    named = value.get("id") if isinstance(value, dict) else value
+    if not isinstance(named, str):
+        raise _wrong(name, "must be the id of a conversation, or an object with its `id`")
+
+
+def _storable(value: Any, at: str) -> None:
+    """Refuse text that PostgreSQL does not have, wherever it is."""
+    if isinstance(value, str) and "\0" in value:
+        raise _wrong(at, "cannot have the character U+0000 in a conversation")
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in members:
+        if isinstance(name, str):
+            _storable(name, at)
+        _storable(each, f"{at}.{name}"[:200] if isinstance(name, str) else f"{at}[{name}]")
 
 
 def _message(message: Any, at: str) -> None:
@@ -275,6 +306,7 @@ SAMPLING: dict[str, Check] = {
     "user": _STRING,
 }
 CHAT: dict[str, Check] = SAMPLING | {
+    "conversation": _conversation,
     "functions": _objects,
     "logprobs": _BOOLEAN,
     "max_completion_tokens": _TOKENS,

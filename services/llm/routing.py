@@ -7,13 +7,15 @@ weight. An endpoint that keeps failing is left alone for a while (its breaker is
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from services.llm.providers.provider import Provider
+from services.llm.allowance import Allowance
+from services.llm.providers.provider import Json, Provider
 from services.runtime.errors import ApiError, RateLimited, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 
 FAILURES_TO_OPEN = 5
@@ -21,6 +23,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 ROUNDS = 3
 BACK_OFF = 0.2
 LONGEST_WAIT = 2.0
+MOST_TOKENS = 2**31  # more is no count of one answer
 AT_ONCE = 0.01  # timers may ring that much too early
 
 T = TypeVar("T")
@@ -102,6 +105,27 @@ class Endpoint:
     model: str
     priority: int = 0
     weight: int = 1
+    temperature: float | None = None
+    """That of requests which have none; None: the upstream's own."""
+    allowance: Allowance | None = None
+    """How often it may still be asked; None: as often as one likes."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent now."""
+        return self.upstream.usable and (self.allowance is None or not self.allowance.wait)
+
+    def addressed(self, body: Json) -> Json:
+        """The request as this endpoint gets it."""
+        if self.temperature is not None and body.get("temperature") is None:
+            return {**body, "model": self.model, "temperature": self.temperature}
+        return {**body, "model": self.model}
+
+    def spend(self, usage: object) -> None:
+        """Count the tokens of an answer, as its `usage` tells them."""
+        tokens = usage.get("total_tokens") if self.allowance is not None and isinstance(usage, dict) else None
+        if self.allowance is not None and isinstance(tokens, int) and 0 < tokens <= MOST_TOKENS:
+            self.allowance.spend(tokens)
 
 
 @dataclass
@@ -109,14 +133,24 @@ class Route:
     """Every way to reach one model."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
+    limited: bool = False
+    """Whether one of the endpoints has an allowance."""
 
     def candidates(self) -> list[Endpoint]:
         """Endpoints that may be asked now, the one to ask first in front."""
-        usable = [each for each in self.endpoints if each.upstream.usable]
+        usable = [each for each in self.endpoints if each.usable]
         if len(usable) < 2:
             return usable
         # Efraimidis-Spirakis: sorting by u^(1/w) draws without replacement by weight.
         return sorted(usable, key=lambda each: (each.priority, -(random.random() ** (1 / each.weight))))  # noqa: S311
+
+    def check_allowance(self) -> None:
+        """Raise `RateLimited` when none of its endpoints may be asked now because of the limits of the model."""
+        if not self.limited:
+            return
+        wait = min(each.allowance.wait if each.allowance else 0.0 for each in self.endpoints)
+        if wait > 0:
+            raise RateLimited("This model is asked too often; try again later", retry_after=math.ceil(wait))
 
 
 async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], *, deadline: float) -> T:
@@ -124,16 +158,19 @@ async def first_success(route: Route, call: Callable[[Endpoint], Awaitable[T]], 
 
     At most `ROUNDS` rounds. Only failures that another try can cure are retried (CONTRACT 4.4), and `call` must not
     have let anything out to the client yet: repeating is safe because nobody has seen the first try. Raises the last
-    error, or `Unavailable` with the code `no_provider_available`.
+    error, `Unavailable` with the code `no_provider_available`, or `RateLimited` when the model is asked too often.
     """
+    route.check_allowance()
     error: ApiError = Unavailable(
         "No provider of this model is available right now", code="no_provider_available", retry_after=SHORTEST_PAUSE
     )
     for number in range(1, ROUNDS + 1):
         candidates = route.candidates()
         for endpoint in candidates:
-            if not endpoint.upstream.usable:  # filled up or failed while another was asked
+            if not endpoint.usable:  # filled up or failed while another was asked
                 continue
+            if endpoint.allowance is not None:
+                endpoint.allowance.ask()
             try:
                 return await call(endpoint)
             except (UpstreamFailed, UpstreamTimeout, Unavailable, RateLimited) as failure:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from jan.llm.v1 import chat_pb2, completions_pb2, embeddings_pb2
+from jan.llm.v1 import chat_pb2, completions_pb2, embeddings_pb2, items_pb2
 
 from services.llm.providers.provider import Json
 from services.runtime.errors import UpstreamFailed
@@ -24,6 +24,14 @@ Setter = Callable[[Any, Any], None]
 def chat_body(request: chat_pb2.CreateChatCompletionRequest) -> Json:
     """The OpenAI chat request that a typed one stands for."""
     return _body(request)
+
+
+def regeneration_body(request: items_pb2.RegenerateItemRequest) -> Json:
+    """The parameters of the chat request that a typed one stands for."""
+    body = _body(request)
+    for name in ("conversation_id", "item_id"):
+        body.pop(name, None)
+    return body
 
 
 def completion_body(request: completions_pb2.CreateCompletionRequest) -> Json:
@@ -76,7 +84,7 @@ def _json(message: Message) -> Json:
     body: Json = {}
     for field, value in message.ListFields():
         if field.name == "extra":
-            body = {**_plain_struct(value), **body}
+            body = {**plain_struct(value), **body}
         elif field.message_type is None:
             body[field.name] = list(value) if field.is_repeated else value
         elif field.message_type.GetOptions().map_entry:
@@ -92,18 +100,19 @@ def _plain(value: Message) -> Any:
     if isinstance(value, struct_pb2.Value):
         return _plain_value(value)
     if isinstance(value, struct_pb2.Struct):
-        return _plain_struct(value)
+        return plain_struct(value)
     return _json(value)
 
 
-def _plain_struct(struct: struct_pb2.Struct) -> Json:
+def plain_struct(struct: struct_pb2.Struct) -> Json:
+    """A free object as JSON; whole numbers are integers."""
     return {name: _plain_value(value) for name, value in struct.fields.items()}
 
 
 def _plain_value(value: struct_pb2.Value) -> Any:
     match value.WhichOneof("kind"):
         case "struct_value":
-            return _plain_struct(value.struct_value)
+            return plain_struct(value.struct_value)
         case "list_value":
             return [_plain_value(each) for each in value.list_value.values]
         case "number_value":

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from jan.auth.v1 import api_keys_pb2, auth_pb2
 from jan.common.v1 import status_pb2
-from jan.llm.v1 import chat_pb2, models_pb2
+from jan.llm.v1 import (
+    admin_models_pb2,
+    admin_providers_pb2,
+    chat_pb2,
+    conversations_pb2,
+    items_pb2,
+    models_pb2,
+    projects_pb2,
+    shares_pb2,
+    users_pb2,
+)
 
 from services.runtime.config import Settings
 
@@ -38,7 +48,18 @@ APIS = (
         prefixes=("/llm", "/api/llm"),
         files={
             "auth": (auth_pb2.DESCRIPTOR, api_keys_pb2.DESCRIPTOR),
-            "worker": (chat_pb2.DESCRIPTOR, models_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR),
+            "worker": (
+                chat_pb2.DESCRIPTOR,
+                models_pb2.DESCRIPTOR,
+                admin_models_pb2.DESCRIPTOR,
+                admin_providers_pb2.DESCRIPTOR,
+                conversations_pb2.DESCRIPTOR,
+                items_pb2.DESCRIPTOR,
+                projects_pb2.DESCRIPTOR,
+                shares_pb2.DESCRIPTOR,
+                users_pb2.DESCRIPTOR,
+                status_pb2.DESCRIPTOR,
+            ),
         },
     ),
 )

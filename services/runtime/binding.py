@@ -24,6 +24,8 @@ from services.runtime.routes import http_rules, verb_and_path
 from services.runtime.transcoder import HTTP_BODY, RAW_BODY, path_variables
 from services.runtime.typed_json import MOST, clear, fill, refuse_many
 
+STRUCT = "google.protobuf.Struct"
+
 Reader = Callable[[bytes, str | None], Any]
 """Makes the request of a call from its bytes and, over REST, the path and query that the client sent."""
 
@@ -48,15 +50,27 @@ def reader(method: str, decode: Callable[[bytes], Any]) -> Reader:
         message.DiscardUnknownFields()
         if carrier.HasField("raw_body"):
             members = parse_object(carrier.raw_body)
+            if len(carrier.raw_body.data) > MOST:  # below there is no room for so many
+                refuse_many(members)
         else:
             members = _query(message.DESCRIPTOR, path.partition("?")[2])
         members = {name: value for name, value in members.items() if name not in variables}
-        fill(message, members)
+        fill(message, _gathered(message.DESCRIPTOR, members))
         if updates:
             clear(message, members)
         return message
 
     return read_rest
+
+
+def _gathered(kind: Descriptor, members: dict[str, Any]) -> dict[str, Any]:
+    """For a message that has `extra`, the members that it has no field for are put there."""
+    extra, given = kind.fields_by_name.get("extra"), members.get("extra", {})
+    free = extra is not None and extra.message_type is not None and extra.message_type.full_name == STRUCT
+    if not free or not isinstance(given, dict):
+        return members
+    unknown = {name: value for name, value in members.items() if name not in kind.fields_by_name}
+    return {**members, "extra": {**given, **unknown}} if unknown else members
 
 
 def _decoded(decode: Callable[[bytes], Any], data: bytes) -> Any:

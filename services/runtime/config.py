@@ -253,7 +253,17 @@ class Settings:
     jan_default_node_api_key: str = _setting("", _text, "its API key")
     model_sync_enabled: bool = _setting(True, _boolean, "whether upstream model lists are read")
     model_sync_interval_minutes: int = _setting(60, _count, "minutes between two readings")
+    model_provider_secret: str = _setting(
+        "",
+        _secret,
+        "what API keys of providers made by administrators are encrypted with; empty: as DATA_SECRET says",
+    )
     model_aliases: dict[str, str] = _setting({}, _pairs, "further model names: alias=model pairs")
+
+    conversation_sharing_enabled: bool = _setting(True, _boolean, "whether conversations can be shared by a link")
+    profile_prompt_enabled: bool = _setting(
+        False, _boolean, "whether the profile in the settings of users is told to the models"
+    )
 
     @property
     def issuer(self) -> str:

@@ -11,7 +11,7 @@ Engines and stores raise the subclasses below; `door.py` turns them into a gRPC 
     ├── NotFound           404      ├── RateLimited         429
     ├── MethodNotAllowed   405      ├── Internal            500
     ├── RequestTimeout     408      ├── NotImplementedYet   501
-    │                               ├── UpstreamFailed      502
+    ├── Gone               410      ├── UpstreamFailed      502
     │                               │   └── UpstreamRefused
     │                               ├── Unavailable         503
     │                               └── UpstreamTimeout     504
@@ -111,6 +111,12 @@ class AlreadyExists(Conflict):
     """What is to be made, or a name that it wants, is there already."""
 
     kind = Kind(409, StatusCode.ALREADY_EXISTS, "conflict_error", "conflict")
+
+
+class Gone(ApiError):
+    """What was public under this address until its owner, or its time, ended that."""
+
+    kind = Kind(410, StatusCode.NOT_FOUND, "not_found_error", "share_revoked")
 
 
 class TooLarge(ApiError):

@@ -54,8 +54,8 @@ def refuse_many(members: Json) -> None:
 
 
 def clear(message: Message, members: Json) -> None:
-    """Empty the nullable fields that `members` sets to null, as an update means it: they are set, to nothing. A switch is
-    on or off and never nothing."""
+    """Empty the nullable fields that `members` sets to null, as an update means it: they are set, to nothing. A switch
+    is on or off and never nothing."""
     for name, value in members.items():
         field = message.DESCRIPTOR.fields_by_name.get(name) if value is None else None
         if field is None or not field.has_presence or field.type == FieldDescriptor.TYPE_BOOL:

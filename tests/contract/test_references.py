@@ -23,9 +23,11 @@ REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.Error
 # Words in capitals that are neither a setting, a vendor's variable, a gRPC status, an error's reason nor a constant of
 # ours.
 OTHER_CAPITALS = {
+    "DELETE": "an HTTP method",
     "ES256": "a signature algorithm",
     "RS256": "a signature algorithm",
     "GET": "an HTTP method",
+    "HEAD": "an HTTP method",
     "GRPC_EXPERIMENTS": "a variable of gRPC's own library",
     "HTTPS_PROXY": "a variable of other programs",
     "POST": "an HTTP method",

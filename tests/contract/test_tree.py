@@ -19,6 +19,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 
 from services.runtime import api, errors
 from services.runtime.config import Settings
+from services.runtime.routes import http_rules, verb_and_path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"auth", "llm", "responses", "media", "mcp"}
@@ -29,8 +30,15 @@ SERVICERS = {
     "services/auth/accounts.py",
     "services/auth/api_keys.py",
     "services/auth/gateway.py",
+    "services/llm/admin_models.py",
+    "services/llm/admin_providers.py",
     "services/llm/chat.py",
+    "services/llm/conversations.py",
+    "services/llm/items.py",
     "services/llm/models.py",
+    "services/llm/users.py",
+    "services/llm/projects.py",
+    "services/llm/shares.py",
     *(f"services/{room}/peers.py" for room in ROOMS),
 }
 # One outside library, one door (and where its objects are made).
@@ -172,10 +180,7 @@ def codes_in_use() -> set[str]:
 
 def rules(method: MethodDescriptor) -> Iterator[tuple[str, str]]:
     """Verb and path of every REST face of a method."""
-    http = method.GetOptions().Extensions[annotations_pb2.http]
-    for rule in (http, *http.additional_bindings):
-        verb = rule.WhichOneof("pattern")
-        yield verb, getattr(rule, verb)
+    yield from map(verb_and_path, http_rules(method.GetOptions()))
 
 
 def test_every_rest_path_leads_to_one_method() -> None:

@@ -37,6 +37,7 @@ STREAM_THAT_BREAKS = next(block for block in blocks("text") if "upstream_error" 
 # Paths that stand for others.
 PATTERNS = {
     "services/<room>/migrations/NNNN_name.sql": "services/*/migrations/[0-9][0-9][0-9][0-9]_*.sql",
+    "keys/<kid>.pem": "keys/sig_*.pem",
     "keys/external.json": "keys/jwks.json",  # only there with an external provider
 }
 

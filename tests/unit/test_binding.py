@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from google.api import annotations_pb2, http_pb2, httpbody_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, struct_pb2
-from jan.llm.v1 import chat_pb2
+from jan.llm.v1 import chat_pb2, items_pb2
 
-from services.runtime import httpbody
+from services.runtime import binding, httpbody
 from services.runtime.binding import Reader, reader
 from services.runtime.errors import InvalidRequest
 from services.runtime.transcoder import descriptor_set
@@ -96,10 +96,24 @@ def find(query: str) -> Any:
     return note_reader("Find")(wire("Find"), f"/v1/notes?{query}")
 
 
+def carrying(body: httpbody_pb2.HttpBody) -> bytes:
+    """The bytes of a message with nothing but that body."""
+    return bytes(binding._Carrier(raw_body={"data": body.data}).SerializeToString())
+
+
 def refused(read: Any, *arguments: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as error:
         read(*arguments)
     return error.value
+
+
+def test_members_without_a_field_go_where_the_message_has_room_for_them() -> None:
+    read = reader("/jan.llm.v1.ItemService/RegenerateItem", items_pb2.RegenerateItemRequest.FromString)
+    body = httpbody_pb2.HttpBody(data=b'{"model": "m", "top_k": 5, "extra": {"seed": 1}}')
+    asked = read(carrying(body), "/v1/conversations/conv_1/items/msg_1/regenerate")
+    assert json_format.MessageToDict(asked) == {"model": "m", "extra": {"top_k": 5.0, "seed": 1.0}}
+    body.data = b'{"extra": 5}'
+    assert refused(read, carrying(body), "/").param == "extra"
 
 
 # --- gRPC

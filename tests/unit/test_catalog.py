@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.llm.catalog import DEMO, MINILM, Catalog
+from services.llm.catalog_sync import CatalogSync
 from services.llm.providers.http1 import Client
 from services.runtime.config import Settings
 from services.runtime.errors import NotFound, Unavailable
@@ -80,7 +81,7 @@ def test_a_list_that_could_not_be_read_is_asked_for_again_until_it_is_there(tmp_
         with FakeUpstream(models=["llama"]) as upstream:
             listed, upstream.models = upstream.models, status(503)
             async with catalog(tmp_path, FILE.format(url=upstream.url)) as made:
-                schedule = asyncio.create_task(made.refresh_for_ever())
+                schedule = asyncio.create_task(CatalogSync(Settings(), made).run())
                 upstream.models = listed
                 while "llama" not in names(made):  # noqa: ASYNC110  # on a clock that runs fifty times faster
                     await asyncio.sleep(0.5)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from services.llm.accounting import Accounting
 from services.llm.answer import CHAT, Assembly, Chunk
 from services.llm.catalog import Catalog
 from services.llm.completion import Engine
@@ -55,7 +56,7 @@ from tests.fake_upstream import (
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi there"}]}
 REGISTRY = CollectorRegistry()
-METRICS = Metrics(REGISTRY)
+ACCOUNTING = Accounting(Metrics(REGISTRY))
 LOOPS = {"hasty": HastyLoop}
 
 PROVIDERS = """
@@ -86,7 +87,7 @@ class Scene:
         file.write_text(PROVIDERS.format(one=self.one.url, two=self.two.url))
         self.catalog = Catalog(Settings(jan_provider_configs_file=file, jan_default_node_setup=False), self.client)
         await self.catalog.start()
-        self.engine = Engine(self.catalog, self.pacer, METRICS)
+        self.engine = Engine(self.catalog, self.pacer, ACCOUNTING)
 
     async def close(self) -> None:
         await self.client.close()
@@ -479,11 +480,12 @@ def spent(model: str, kind: str) -> float:
     return REGISTRY.get_sample_value("jan_model_tokens_total", {"model": model, "kind": kind}) or 0.0
 
 
-async def test_tokens_are_counted_by_the_name_that_was_asked_for(scene: Scene) -> None:
-    before = spent("alias", "prompt"), spent("alias", "completion")
+async def test_tokens_are_counted_by_the_model_s_id_also_when_an_alias_was_asked_for(scene: Scene) -> None:
+    before = spent("only-one", "prompt"), spent("only-one", "completion")
     await scene.chat(model="alias")
     await scene.stream(stream("Hi"), model="alias")
-    assert (spent("alias", "prompt") - before[0], spent("alias", "completion") - before[1]) == (10, 4)
+    assert (spent("only-one", "prompt") - before[0], spent("only-one", "completion") - before[1]) == (10, 4)
+    assert spent("alias", "prompt") == 0
 
 
 async def test_tokens_of_a_stream_that_the_client_left_are_spent(scene: Scene) -> None:
@@ -560,7 +562,7 @@ async def test_a_text_completion_has_its_own_shape(scene: Scene) -> None:
 
 async def test_embeddings_are_the_upstream_s_under_the_name_that_was_asked_for(scene: Scene) -> None:
     body = {"model": "m", "input": ["a", "b"], "truncate": True}
-    assert await EmbeddingEngine(scene.catalog, METRICS).embed(body, deadline=scene.deadline) == {
+    assert await EmbeddingEngine(scene.catalog, ACCOUNTING).embed(body, deadline=scene.deadline) == {
         "object": "list",
         "data": [{"object": "embedding", "index": index, "embedding": [0.5, -1.0]} for index in range(2)],
         "model": "m",
@@ -571,11 +573,11 @@ async def test_embeddings_are_the_upstream_s_under_the_name_that_was_asked_for(s
 
 async def test_the_tokens_of_embeddings_are_spent(scene: Scene) -> None:
     before = spent("m", "prompt"), spent("m", "completion")
-    await EmbeddingEngine(scene.catalog, METRICS).embed({"model": "m", "input": ["a", "b"]}, deadline=scene.deadline)
+    await EmbeddingEngine(scene.catalog, ACCOUNTING).embed({"model": "m", "input": ["a", "b"]}, deadline=scene.deadline)
     assert (spent("m", "prompt"), spent("m", "completion")) == (before[0] + 2, before[1])
 
 
 async def test_embeddings_come_from_the_next_provider_where_one_fails(scene: Scene) -> None:
     scene.one.script(status(503))
-    said = await EmbeddingEngine(scene.catalog, METRICS).embed({"model": "m", "input": "a"}, deadline=scene.deadline)
+    said = await EmbeddingEngine(scene.catalog, ACCOUNTING).embed({"model": "m", "input": "a"}, deadline=scene.deadline)
     assert (said["model"], len(scene.two.posts)) == ("m", 1)

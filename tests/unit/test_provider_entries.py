@@ -55,11 +55,16 @@ def test_every_field_is_read(tmp_path: Path) -> None:
             {"url": "http://gpu-2:8000/v1"},
             {"url": "http://spare:8000/v1", "priority": 1},
         ],
-        "models": ["plain", {"id": "short", "upstream_id": "org/long", "context_window": 8192}],
+        "models": [
+            "plain",
+            {"id": "short", "upstream_id": "org/long", "context_window": 8192, "capabilities": ["tools"]},
+        ],
         "max_concurrency": 16,
         "stream_usage": False,
         "timeouts": {"connect": 1, "first_byte": 300},
-        "description": "ignored here",
+        "description": "in the cellar",
+        "metadata": {"rack": 7},
+        "auto_enable_new_models": False,
     }
     assert entries(tmp_path, row, KEY="sk-1") == (
         Entry(
@@ -72,11 +77,13 @@ def test_every_field_is_read(tmp_path: Path) -> None:
             ),
             api_key="sk-1",
             headers={"x-team": "core", "x-number": "5"},
-            models=(ListedModel("plain", "plain"), ListedModel("short", "org/long")),
+            models=(ListedModel("plain", "plain"), ListedModel("short", "org/long", ("tools",), 8192)),
             sync_models=False,
             max_concurrency=16,
             stream_usage=False,
             timeouts=Timeouts(connect=1.0, first_byte=300.0),
+            auto_enable_new_models=False,
+            metadata={"rack": "7", "description": "in the cellar"},
         ),
     )
 

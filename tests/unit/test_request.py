@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 
-from services.llm.request import check_chat, check_completion, check_embeddings, forwarded
-from services.runtime.errors import InvalidRequest, NotFound, NotImplementedYet
+from services.llm.request import (
+    check_chat,
+    check_completion,
+    check_embeddings,
+    check_storable,
+    conversation_of,
+    forwarded,
+)
+from services.runtime.errors import InvalidRequest, NotFound
 
 USER = {"role": "user", "content": "Hi"}
 CHAT = {"model": "m", "messages": [USER]}
@@ -193,10 +200,33 @@ def test_an_image_is_only_asked_for_where_a_provider_can_get_it(url: str) -> Non
 
 
 @pytest.mark.parametrize("conversation", ["conv_1", {"id": "conv_1"}])
-def test_a_conversation_is_refused_rather_than_ignored(conversation: Any) -> None:
-    with pytest.raises(NotImplementedYet) as error:
+def test_a_conversation_is_named_by_its_id_or_by_an_object(conversation: Any) -> None:
+    body = {**CHAT, "conversation": conversation}
+    check_chat(body)
+    assert conversation_of(body) == "conv_1"
+
+
+@pytest.mark.parametrize("conversation", [5, False, [], {}, {"id": None}])
+def test_a_conversation_of_another_type_is_refused(conversation: Any) -> None:
+    with pytest.raises(InvalidRequest) as error:
         check_chat({**CHAT, "conversation": conversation})
     assert error.value.param == "conversation"
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "function", "name": "f", "content": "1"}, "messages[0].role"),
+        ({"role": "user", "content": "a\0"}, "messages[0].content"),
+        ({"role": "user", "content": [{"type": "text", "text": "\0"}]}, "messages[0].content[0].text"),
+        ({"role": "user", "content": "a", "x\0": 1}, "messages[0]"),
+    ],
+)
+def test_what_no_conversation_can_keep_is_named(message: Any, param: str) -> None:
+    check_storable({"messages": [{"role": "user", "content": "\\u0000"}]})
+    with pytest.raises(InvalidRequest) as error:
+        check_storable({"messages": [message]})
+    assert error.value.param == param
 
 
 GOOD_TEXT: list[dict[str, Any]] = [

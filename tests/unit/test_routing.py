@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from services.llm.allowance import Allowance
 from services.llm.providers.provider import Provider
 from services.llm.routing import (
     FAILURES_TO_OPEN,
@@ -324,3 +325,58 @@ def test_refusals_leave_the_breaker_closed() -> None:
     target = upstream()
     fail(target, times=FAILURES_TO_OPEN * 2, error=UpstreamRefused("no such model"))
     assert target.usable
+
+
+# Limits and defaults of models
+
+
+def limited(name: str, requests: int) -> Endpoint:
+    return Endpoint(upstream(name), name, allowance=Allowance(requests, 0, clock=Clock()))
+
+
+async def test_an_endpoint_without_allowance_left_is_passed_over() -> None:
+    caller = Caller("one", "two")
+    route = Route([limited("first", 1), endpoint("second", priority=1)], limited=True)
+    assert [await first_success(route, caller, deadline=LATER) for _ in range(2)] == ["one", "two"]
+    assert caller.asked == ["first", "second"]
+
+
+async def test_a_model_without_allowance_left_is_refused_before_anybody_is_asked() -> None:
+    caller = Caller("one", "two", "three")
+    route = Route([limited("a", 1), limited("b", 2)], limited=True)
+    for _ in range(3):
+        await first_success(route, caller, deadline=LATER)
+    with pytest.raises(RateLimited) as refused:
+        await first_success(route, caller, deadline=LATER)
+    assert (len(caller.asked), refused.value.code) == (3, "rate_limit_exceeded")
+    assert refused.value.retry_after == 30  # that of the endpoint which may be asked first again
+
+
+async def test_every_try_counts() -> None:
+    route = Route([limited("a", 1)], limited=True)
+    with pytest.raises(UpstreamFailed):
+        await first_success(route, Caller(UpstreamFailed("down")), deadline=LATER)
+    with pytest.raises(RateLimited):
+        route.check_allowance()
+
+
+@pytest.mark.parametrize(
+    ("sent", "got"),
+    [({}, 0.5), ({"temperature": None}, 0.5), ({"temperature": 0}, 0), ({"temperature": 1.5}, 1.5)],
+)
+def test_a_default_temperature_is_for_requests_without_one(sent: dict[str, Any], got: float) -> None:
+    asked = Endpoint(upstream(), "theirs", temperature=0.5)
+    body = {"model": "ours", **sent}
+    assert asked.addressed(body) == {"model": "theirs", "temperature": got}
+    assert body == {"model": "ours", **sent}
+
+
+@pytest.mark.parametrize(
+    "usage", [None, "many", {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": 10**30}]
+)
+def test_what_is_no_number_of_tokens_does_not_count(usage: object) -> None:
+    asked = Endpoint(upstream(), "m", allowance=Allowance(0, 1, clock=Clock()))
+    asked.spend(usage)
+    assert asked.usable
+    asked.spend({"total_tokens": 7})
+    assert not asked.usable

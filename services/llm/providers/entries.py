@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from services.llm.providers.timeouts import Timeouts
+from services.runtime import ids
 from services.runtime.config import ConfigError
 
 # Where each vendor's API lives. A type without an address needs `url`.
@@ -48,10 +50,12 @@ class Address:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model named in the file."""
+    """A model named in the file, and what that says about it."""
 
     id: str
     upstream_id: str
+    capabilities: tuple[str, ...] = ()
+    context_window: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,18 @@ class Entry:
     timeouts: Timeouts = field(default_factory=Timeouts)
     discovered: bool = False
     """Whether nobody asked for it: an engine that may or may not run on this machine."""
+    made_id: str = ""
+    """Id of a provider that an administrator has made; empty for those of the configuration."""
+    active: bool = True
+    """Whether its models can be called."""
+    auto_enable_new_models: bool = True
+    """Whether models that only the upstream names can be called before an administrator has said so."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """The provider's id: everywhere and always the same for one of the configuration with this name."""
+        return self.made_id or ids.derived_id("prov", self.name)
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,15 @@ def _entry(row: Any, at: str) -> Entry | None:
         max_concurrency=_number(row, "max_concurrency", 0, at),
         stream_usage=_flag(row, "stream_usage", default=True),
         timeouts=_timeouts(_mapping(row, "timeouts", at), f"{at}.timeouts"),
+        auto_enable_new_models=_flag(row, "auto_enable_new_models", default=True),
+        metadata=_metadata(row, at),
     )
+
+
+def _metadata(row: dict[str, Any], at: str) -> dict[str, Any]:
+    """What administrators are told about it: `metadata`, and in it the `description`."""
+    given = {str(name): str(value) for name, value in _mapping(row, "metadata", at).items()}
+    return given | ({"description": str(row["description"])} if row.get("description") else {})
 
 
 def _addresses(row: dict[str, Any], default: str, at: str) -> tuple[Address, ...]:
@@ -155,7 +179,7 @@ def _address(given: Any, row: dict[str, Any], at: str) -> Address | None:
     url = str(given.get("url") or "")
     if not url:
         return None
-    if not _reachable(url):
+    if not is_address(url):
         raise ConfigError(f"{at}.url: expected http(s)://host[:port]/path without credentials, got {url!r}")
     weight, priority = _number(row | given, "weight", 1, at), _number(row | given, "priority", 0, at)
     if weight < 1:
@@ -163,7 +187,8 @@ def _address(given: Any, row: dict[str, Any], at: str) -> Address | None:
     return Address(url, weight, priority)
 
 
-def _reachable(url: str) -> bool:
+def is_address(url: str) -> bool:
+    """Whether `url` is one that a provider can answer at: http or https, a host, no credentials."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username and parts.port != 0
@@ -212,4 +237,9 @@ def _model(row: Any, at: str) -> ListedModel:
         return ListedModel(row, row)
     if not isinstance(row, dict) or not row.get("id"):
         raise ConfigError(f"{at}: a model needs an id")
-    return ListedModel(str(row["id"]), str(row.get("upstream_id") or row["id"]))
+    return ListedModel(
+        str(row["id"]),
+        str(row.get("upstream_id") or row["id"]),
+        tuple(str(each) for each in _list(row, "capabilities", at)),
+        _number(row, "context_window", 0, at),
+    )

@@ -24,10 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from jan.common.v1 import access_pb2 as jan_dot_common_dot_v1_dot_access__pb2
+from jan.common.v1 import meta_pb2 as jan_dot_common_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17jan/llm/v1/models.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1ajan/common/v1/access.proto\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x11.jan.llm.v1.Model\")\n\x0fGetModelRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"F\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\r\x12\x10\n\x08owned_by\x18\x04 \x01(\t2\xcf\x01\n\x0cModelService\x12\x63\n\nListModels\x12\x1d.jan.llm.v1.ListModelsRequest\x1a\x1e.jan.llm.v1.ListModelsResponse\"\x16\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12Z\n\x08GetModel\x12\x1b.jan.llm.v1.GetModelRequest\x1a\x11.jan.llm.v1.Model\"\x1e\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{id=**}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17jan/llm/v1/models.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x13\n\x11ListModelsRequest\"E\n\x12ListModelsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1f\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x11.jan.llm.v1.Model\")\n\x0fGetModelRequest\x12\x16\n\x02id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"\x85\x01\n\x13ListCatalogsRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x04 \x01(\t\x12\x12\n\ncapability\x18\x05 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xe3\x01\n\x14ListCatalogsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12&\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x18.jan.llm.v1.ModelCatalog\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\x1f\n\x11GetCatalogRequest\x12\n\n\x02id\x18\x01 \x01(\t\"_\n\x12GetCatalogResponse\x12&\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x18.jan.llm.v1.ModelCatalog\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"r\n\x14ListProvidersRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x04 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xe5\x01\n\x15ListProvidersResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\'\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x19.jan.llm.v1.ModelProvider\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\xa6\x01\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\r\x12\x10\n\x08owned_by\x18\x04 \x01(\t\x12\x1a\n\rprovider_name\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fprovider_vendor\x18\x06 \x01(\tH\x01\x88\x01\x01\x42\x10\n\x0e_provider_nameB\x12\n\x10_provider_vendor\"\x96\x03\n\x0cModelCatalog\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x11\n\tpublic_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12\x11\n\tavailable\x18\x07 \x01(\x08\x12\x14\n\x0c\x63\x61pabilities\x18\x08 \x03(\t\x12\x1b\n\x0e\x63ontext_window\x18\t \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06\x66\x61mily\x18\n \x01(\t\x12\x0c\n\x04tags\x18\x0b \x03(\t\x12\x14\n\x0c\x65xperimental\x18\x0c \x01(\x08\x12=\n\x14supported_parameters\x18\r \x01(\x0b\x32\x1f.jan.llm.v1.SupportedParameters\x12.\n\x0c\x61rchitecture\x18\x0e \x01(\x0b\x32\x18.jan.llm.v1.Architecture\x12\x12\n\ncreated_at\x18\x0f \x01(\r\x12\x12\n\nupdated_at\x18\x10 \x01(\rB\x11\n\x0f_context_window\"N\n\x13SupportedParameters\x12\r\n\x05names\x18\x01 \x03(\t\x12(\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"U\n\x0c\x41rchitecture\x12\x10\n\x08modality\x18\x01 \x01(\t\x12\x18\n\x10input_modalities\x18\x02 \x03(\t\x12\x19\n\x11output_modalities\x18\x03 \x03(\t\"I\n\rModelProvider\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06vendor\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x32\xb1\x04\n\x0cModelService\x12\x63\n\nListModels\x12\x1d.jan.llm.v1.ListModelsRequest\x1a\x1e.jan.llm.v1.ListModelsResponse\"\x16\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12Z\n\x08GetModel\x12\x1b.jan.llm.v1.GetModelRequest\x1a\x11.jan.llm.v1.Model\"\x1e\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{id=**}\x12r\n\x0cListCatalogs\x12\x1f.jan.llm.v1.ListCatalogsRequest\x1a .jan.llm.v1.ListCatalogsResponse\"\x1f\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/models/catalogs\x12t\n\nGetCatalog\x12\x1d.jan.llm.v1.GetCatalogRequest\x1a\x1e.jan.llm.v1.GetCatalogResponse\"\'\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/models/catalogs/{id=**}\x12v\n\rListProviders\x12 .jan.llm.v1.ListProvidersRequest\x1a!.jan.llm.v1.ListProvidersResponse\" \xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/models/providersb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +42,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\250\273\030\002\202\323\344\223\002\014\022\n/v1/models'
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\250\273\030\002\202\323\344\223\002\024\022\022/v1/models/{id=**}'
-  _globals['_LISTMODELSREQUEST']._serialized_start=126
-  _globals['_LISTMODELSREQUEST']._serialized_end=145
-  _globals['_LISTMODELSRESPONSE']._serialized_start=147
-  _globals['_LISTMODELSRESPONSE']._serialized_end=216
-  _globals['_GETMODELREQUEST']._serialized_start=218
-  _globals['_GETMODELREQUEST']._serialized_end=259
-  _globals['_MODEL']._serialized_start=261
-  _globals['_MODEL']._serialized_end=331
-  _globals['_MODELSERVICE']._serialized_start=334
-  _globals['_MODELSERVICE']._serialized_end=541
+  _globals['_MODELSERVICE'].methods_by_name['ListCatalogs']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListCatalogs']._serialized_options = b'\250\273\030\002\202\323\344\223\002\025\022\023/v1/models/catalogs'
+  _globals['_MODELSERVICE'].methods_by_name['GetCatalog']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['GetCatalog']._serialized_options = b'\250\273\030\002\202\323\344\223\002\035\022\033/v1/models/catalogs/{id=**}'
+  _globals['_MODELSERVICE'].methods_by_name['ListProviders']._loaded_options = None
+  _globals['_MODELSERVICE'].methods_by_name['ListProviders']._serialized_options = b'\250\273\030\002\202\323\344\223\002\026\022\024/v1/models/providers'
+  _globals['_LISTMODELSREQUEST']._serialized_start=182
+  _globals['_LISTMODELSREQUEST']._serialized_end=201
+  _globals['_LISTMODELSRESPONSE']._serialized_start=203
+  _globals['_LISTMODELSRESPONSE']._serialized_end=272
+  _globals['_GETMODELREQUEST']._serialized_start=274
+  _globals['_GETMODELREQUEST']._serialized_end=315
+  _globals['_LISTCATALOGSREQUEST']._serialized_start=318
+  _globals['_LISTCATALOGSREQUEST']._serialized_end=451
+  _globals['_LISTCATALOGSRESPONSE']._serialized_start=454
+  _globals['_LISTCATALOGSRESPONSE']._serialized_end=681
+  _globals['_GETCATALOGREQUEST']._serialized_start=683
+  _globals['_GETCATALOGREQUEST']._serialized_end=714
+  _globals['_GETCATALOGRESPONSE']._serialized_start=716
+  _globals['_GETCATALOGRESPONSE']._serialized_end=811
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=813
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=927
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=930
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=1159
+  _globals['_MODEL']._serialized_start=1162
+  _globals['_MODEL']._serialized_end=1328
+  _globals['_MODELCATALOG']._serialized_start=1331
+  _globals['_MODELCATALOG']._serialized_end=1737
+  _globals['_SUPPORTEDPARAMETERS']._serialized_start=1739
+  _globals['_SUPPORTEDPARAMETERS']._serialized_end=1817
+  _globals['_ARCHITECTURE']._serialized_start=1819
+  _globals['_ARCHITECTURE']._serialized_end=1904
+  _globals['_MODELPROVIDER']._serialized_start=1906
+  _globals['_MODELPROVIDER']._serialized_end=1979
+  _globals['_MODELSERVICE']._serialized_start=1982
+  _globals['_MODELSERVICE']._serialized_end=2543
 # @@protoc_insertion_point(module_scope)

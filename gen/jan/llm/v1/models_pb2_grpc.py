@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """The models one can call.
+    """The models one can call, and what is known about them.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,25 @@ class ModelServiceStub:
                 request_serializer=jan_dot_llm_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.Model.FromString,
                 _registered_method=True)
+        self.ListCatalogs = channel.unary_unary(
+                '/jan.llm.v1.ModelService/ListCatalogs',
+                request_serializer=jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsResponse.FromString,
+                _registered_method=True)
+        self.GetCatalog = channel.unary_unary(
+                '/jan.llm.v1.ModelService/GetCatalog',
+                request_serializer=jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogResponse.FromString,
+                _registered_method=True)
+        self.ListProviders = channel.unary_unary(
+                '/jan.llm.v1.ModelService/ListProviders',
+                request_serializer=jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
-    """The models one can call.
+    """The models one can call, and what is known about them.
     """
 
     def ListModels(self, request, context):
@@ -60,6 +75,27 @@ class ModelServiceServicer:
 
     def GetModel(self, request, context):
         """One model. NOT_FOUND with the reason MODEL_NOT_FOUND when there is none of that id or alias.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCatalogs(self, request, context):
+        """Lists what is known about the models one can call, and about those that were there before, by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCatalog(self, request, context):
+        """What is known about one model. NOT_FOUND when nothing is, or it is switched off.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProviders(self, request, context):
+        """Lists the providers of models, by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +114,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.GetModelRequest.FromString,
                     response_serializer=jan_dot_llm_dot_v1_dot_models__pb2.Model.SerializeToString,
             ),
+            'ListCatalogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCatalogs,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsResponse.SerializeToString,
+            ),
+            'GetCatalog': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCatalog,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogResponse.SerializeToString,
+            ),
+            'ListProviders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProviders,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'jan.llm.v1.ModelService', rpc_method_handlers)
@@ -87,7 +138,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """The models one can call.
+    """The models one can call, and what is known about them.
     """
 
     @staticmethod
@@ -134,6 +185,87 @@ class ModelService:
             '/jan.llm.v1.ModelService/GetModel',
             jan_dot_llm_dot_v1_dot_models__pb2.GetModelRequest.SerializeToString,
             jan_dot_llm_dot_v1_dot_models__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCatalogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ModelService/ListCatalogs',
+            jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_models__pb2.ListCatalogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCatalog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ModelService/GetCatalog',
+            jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_models__pb2.GetCatalogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProviders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ModelService/ListProviders',
+            jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_models__pb2.ListProvidersResponse.FromString,
             options,
             channel_credentials,
             insecure,

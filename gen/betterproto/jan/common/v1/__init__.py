@@ -321,6 +321,36 @@ class ErrorReason(betterproto2.Enum):
     The first request with this idempotency key still runs; `Retry-After` says when to come again.
     """
 
+    CONVERSATION_NOT_FOUND = 46
+    """
+    The conversation named in the body is absent, or not the caller's.
+    """
+
+    PROJECT_NOT_FOUND = 47
+    """
+    The project named in the body is absent, or not the caller's.
+    """
+
+    CONVERSATION_BUSY = 48
+    """
+    An answer is being generated in this conversation; wait for its end.
+    """
+
+    SHARING_DISABLED = 49
+    """
+    Sharing is switched off here (CONVERSATION_SHARING_ENABLED).
+    """
+
+    SHARE_REVOKED = 50
+    """
+    The share was revoked.
+    """
+
+    SHARE_EXPIRED = 51
+    """
+    The share has expired.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -370,6 +400,12 @@ class ErrorReason(betterproto2.Enum):
             43: "ERROR_REASON_INSUFFICIENT_QUOTA",
             44: "ERROR_REASON_IDEMPOTENCY_KEY_REUSE",
             45: "ERROR_REASON_IDEMPOTENCY_IN_PROGRESS",
+            46: "ERROR_REASON_CONVERSATION_NOT_FOUND",
+            47: "ERROR_REASON_PROJECT_NOT_FOUND",
+            48: "ERROR_REASON_CONVERSATION_BUSY",
+            49: "ERROR_REASON_SHARING_DISABLED",
+            50: "ERROR_REASON_SHARE_REVOKED",
+            51: "ERROR_REASON_SHARE_EXPIRED",
         }
 
     @classmethod
@@ -421,6 +457,12 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_INSUFFICIENT_QUOTA": 43,
             "ERROR_REASON_IDEMPOTENCY_KEY_REUSE": 44,
             "ERROR_REASON_IDEMPOTENCY_IN_PROGRESS": 45,
+            "ERROR_REASON_CONVERSATION_NOT_FOUND": 46,
+            "ERROR_REASON_PROJECT_NOT_FOUND": 47,
+            "ERROR_REASON_CONVERSATION_BUSY": 48,
+            "ERROR_REASON_SHARING_DISABLED": 49,
+            "ERROR_REASON_SHARE_REVOKED": 50,
+            "ERROR_REASON_SHARE_EXPIRED": 51,
         }
 
 
