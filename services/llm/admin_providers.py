@@ -134,7 +134,7 @@ class AdminProviderServicer(admin_providers_pb2_grpc.AdminProviderServiceService
         )
 
     def _name(self, given: str, provider_id: str) -> str:
-        """Raises `AlreadyExists` for the name of another one, those of the configuration included."""
+        """Raises `Conflict` for the name of another one, those of the configuration included."""
         name = given.strip()
         if not name:
             raise InvalidRequest("Parameter 'name' must not be empty", param="name")

@@ -235,7 +235,7 @@ async def test_a_sync_with_a_provider_that_is_down_says_so(rig: Rig, tell: Admin
 
 
 async def test_names_are_unique(tell: Admin, upstream: FakeUpstream) -> None:
-    taken = (StatusCode.ALREADY_EXISTS, "CONFLICT", "name")
+    taken = (StatusCode.ABORTED, "CONFLICT", "name")
     await tell.create(upstream.url)
     other = await tell.create(upstream.url, name="other")
     assert await refused(tell.create(upstream.url)) == taken
