@@ -20,6 +20,7 @@ import envoy
 from services.runtime import api, edge_filters, refusals
 from services.runtime.api import APIS, Api
 from services.runtime.config import ConfigError, Settings
+from services.runtime.identity import JWKS
 from services.runtime.policy import OPEN_SERVICES
 from services.runtime.routes import GRPC, Operation, Route, aliases, operations, routes
 from services.runtime.template import fill
@@ -139,7 +140,7 @@ def _values(settings: Settings, endpoints: Endpoints, run_dir: Path, apis: Seque
         "lua": edge_filters.script(TEMPLATES / "edge.lua"),
         "descriptors": str(_descriptors(settings)),
         "services": list(dict.fromkeys(service.full_name for service in api.services(apis))),
-        "jwks": str(_keys(settings) / edge_filters.JWKS),
+        "jwks": str(_keys(settings) / JWKS),
         "key_dir": str(_keys(settings)),
         "key_files": [{"file": name} for name in edge_filters.key_files(settings)],
         **edge_filters.issuers(settings),

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from services.runtime.config import Settings
-from services.runtime.identity import EXTERNAL_JWKS
+from services.runtime.identity import EXTERNAL_JWKS, JWKS
 from services.runtime.limits import BUCKET
 from services.runtime.refusals import retry_details, too_large_details
 
-JWKS = "jwks.json"
-"""Our own key set in the folder of keys; that of the external issuer is EXTERNAL_JWKS."""
 _CLAIMS = "envoy.filters.http.jwt_authn"  # where that filter puts them, under `jwt` and `external`
 
 

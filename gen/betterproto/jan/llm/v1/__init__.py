@@ -4639,7 +4639,7 @@ class SharedItem(betterproto2.Message):
 
     content: "___google__protobuf__.Value | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    As `Item.content`; media in it have signed URLs.
+    As `Item.content`.
     """
 
     created_at: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
