@@ -10,11 +10,11 @@ import grpc
 from google.api.httpbody_pb2 import HttpBody
 from jan.llm.v1 import chat_pb2, chat_pb2_grpc, completions_pb2, embeddings_pb2
 
-from services.llm import wire
-from services.llm.answer import Chunk
-from services.llm.completion import Engine
-from services.llm.embedding import EmbeddingEngine
-from services.llm.turns import Turns
+from services.llm.conversations.turns import Turns
+from services.llm.generation import wire
+from services.llm.generation.answer import Chunk
+from services.llm.generation.completion import Engine
+from services.llm.generation.embedding import EmbeddingEngine
 from services.runtime import call
 from services.runtime.httpbody import json_body, parse_object, write_events
 

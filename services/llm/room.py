@@ -16,36 +16,36 @@ from jan.llm.v1 import (
     users_pb2_grpc,
 )
 
-from services.llm.accounting import Accounting
-from services.llm.admin_models import AdminModelServicer
-from services.llm.admin_providers import AdminProviderServicer
-from services.llm.catalog import Catalog
-from services.llm.catalog_store import CatalogStore
-from services.llm.catalog_sync import CatalogSync
+from services.llm.accounting.accounting import Accounting
+from services.llm.accounting.usage_ledger import UsageLedger
+from services.llm.accounting.usage_store import UsageStore
 from services.llm.chat import ChatServicer
-from services.llm.completion import Engine
-from services.llm.conversation_store import ConversationStore
-from services.llm.conversations import ConversationServicer
-from services.llm.embedding import EmbeddingEngine
-from services.llm.item_store import ItemStore
-from services.llm.items import ItemServicer
-from services.llm.models import ModelServicer
-from services.llm.project_store import ProjectStore
-from services.llm.projects import ProjectServicer
-from services.llm.provider_store import ProviderStore
+from services.llm.conversations.conversation_store import ConversationStore
+from services.llm.conversations.conversations import ConversationServicer
+from services.llm.conversations.item_store import ItemStore
+from services.llm.conversations.items import ItemServicer
+from services.llm.conversations.project_store import ProjectStore
+from services.llm.conversations.projects import ProjectServicer
+from services.llm.conversations.regenerate import Regenerator
+from services.llm.conversations.share_store import ShareStore
+from services.llm.conversations.share_views import Views
+from services.llm.conversations.shares import ShareServicer
+from services.llm.conversations.turn_keeper import TurnKeeper
+from services.llm.conversations.turn_store import TurnStore
+from services.llm.conversations.turns import Turns, Wish, nothing
+from services.llm.generation.completion import Engine
+from services.llm.generation.embedding import EmbeddingEngine
+from services.llm.models.admin_models import AdminModelServicer
+from services.llm.models.admin_providers import AdminProviderServicer
+from services.llm.models.catalog import Catalog
+from services.llm.models.catalog_store import CatalogStore
+from services.llm.models.catalog_sync import CatalogSync
+from services.llm.models.models import ModelServicer
+from services.llm.models.provider_store import ProviderStore
 from services.llm.providers.http1 import Client
-from services.llm.regenerate import Regenerator
-from services.llm.settings import profile_prompt
-from services.llm.settings_store import SettingsStore
-from services.llm.share_store import ShareStore
-from services.llm.share_views import Views
-from services.llm.shares import ShareServicer
-from services.llm.turn_keeper import TurnKeeper
-from services.llm.turn_store import TurnStore
-from services.llm.turns import Turns, Wish, nothing
-from services.llm.usage_ledger import UsageLedger
-from services.llm.usage_store import UsageStore
-from services.llm.users import UserServicer
+from services.llm.users.settings import profile_prompt
+from services.llm.users.settings_store import SettingsStore
+from services.llm.users.users import UserServicer
 from services.runtime.config import Settings
 from services.runtime.foundation import Foundation, Storage
 from services.runtime.pacing import Pacer

@@ -30,15 +30,15 @@ SERVICERS = {
     "services/auth/accounts.py",
     "services/auth/api_keys.py",
     "services/auth/gateway.py",
-    "services/llm/admin_models.py",
-    "services/llm/admin_providers.py",
+    "services/llm/models/admin_models.py",
+    "services/llm/models/admin_providers.py",
     "services/llm/chat.py",
-    "services/llm/conversations.py",
-    "services/llm/items.py",
-    "services/llm/models.py",
-    "services/llm/users.py",
-    "services/llm/projects.py",
-    "services/llm/shares.py",
+    "services/llm/conversations/conversations.py",
+    "services/llm/conversations/items.py",
+    "services/llm/models/models.py",
+    "services/llm/users/users.py",
+    "services/llm/conversations/projects.py",
+    "services/llm/conversations/shares.py",
     *(f"services/{room}/peers.py" for room in ROOMS),
 }
 # One outside library, one door (and where its objects are made).
@@ -97,11 +97,13 @@ def test_providers_and_engines_do_not_import_what_stands_above_them() -> None:
     for source in SOURCES:
         if source.startswith("services/llm/providers/"):
             above = imports_any(
-                source, *(f"services.llm.{name}" for name in ("catalog", "chat", "completion", "models"))
+                source, *(f"services.llm.{name}" for name in ("chat", "generation", "conversations", "models"))
             )
             assert above == [], source
-    for engine in ("completion", "embedding", "routing", "request", "usage"):
-        assert imports_any(f"services/llm/{engine}.py", "services.llm.chat", "services.llm.wire", "jan") == []
+    for engine in ("generation/completion", "generation/embedding", "generation/request", "models/routing"):
+        assert (
+            imports_any(f"services/llm/{engine}.py", "services.llm.chat", "services.llm.generation.wire", "jan") == []
+        )
 
 
 def test_nothing_in_the_tree_is_called_by_a_name_that_says_nothing() -> None:

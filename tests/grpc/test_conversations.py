@@ -13,7 +13,7 @@ import pytest_asyncio
 from grpc import StatusCode
 from jan.llm.v1 import conversations_pb2, items_pb2
 
-from services.llm.conversation_store import BATCH, ConversationStore, Filters
+from services.llm.conversations.conversation_store import BATCH, ConversationStore, Filters
 from services.runtime.db import Connection, Database
 from services.runtime.pages import Page
 from tests.grpc.keys import guest

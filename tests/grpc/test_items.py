@@ -15,7 +15,7 @@ import pytest_asyncio
 from google.api.httpbody_pb2 import HttpBody
 from jan.llm.v1 import items_pb2
 
-from services.llm.item_store import Draft, ItemStore, append
+from services.llm.conversations.item_store import Draft, ItemStore, append
 from services.runtime.db import Database
 from services.runtime.pages import Page
 from tests.grpc.keys import guest

@@ -12,9 +12,9 @@ from google.protobuf import json_format
 from grpc import StatusCode
 from jan.llm.v1 import models_pb2, models_pb2_grpc
 
-from services.llm.catalog import Catalog
-from services.llm.catalog_store import CatalogStore
-from services.llm.catalog_sync import CatalogSync
+from services.llm.models.catalog import Catalog
+from services.llm.models.catalog_store import CatalogStore
+from services.llm.models.catalog_sync import CatalogSync
 from services.llm.providers.http1 import Client
 from services.runtime import db
 from services.runtime.config import Settings

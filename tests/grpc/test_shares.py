@@ -13,9 +13,9 @@ import pytest_asyncio
 from grpc import StatusCode
 from jan.llm.v1 import shares_pb2, shares_pb2_grpc
 
-from services.llm.item_store import Draft, ItemStore
-from services.llm.share_store import ShareStore
-from services.llm.share_views import Views
+from services.llm.conversations.item_store import Draft, ItemStore
+from services.llm.conversations.share_store import ShareStore
+from services.llm.conversations.share_views import Views
 from services.runtime.db import Database
 from services.runtime.errors import Unavailable
 from tests.grpc.keys import Account, guest

@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from services.llm.accounting import MOST_TOKENS, Accounting
-from services.llm.period import period_of
-from services.llm.usage_ledger import UsageLedger
-from services.llm.usage_store import Heading, UsageStore
+from services.llm.accounting.accounting import MOST_TOKENS, Accounting
+from services.llm.accounting.period import period_of
+from services.llm.accounting.usage_ledger import UsageLedger
+from services.llm.accounting.usage_store import Heading, UsageStore
 from services.runtime import call, db
 from services.runtime.call import Call
 from services.runtime.db import DEADLINE, Database

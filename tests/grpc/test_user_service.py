@@ -15,9 +15,9 @@ from google.protobuf.message import Message
 from grpc import StatusCode
 from jan.llm.v1 import users_pb2, users_pb2_grpc
 
-from services.llm.settings import MEMORY, PREFERENCES, PROFILE
-from services.llm.settings_store import LARGEST_PREFERENCES, SettingsStore
-from services.llm.usage_store import Heading, Sums, UsageStore
+from services.llm.accounting.usage_store import Heading, Sums, UsageStore
+from services.llm.users.settings import MEMORY, PREFERENCES, PROFILE
+from services.llm.users.settings_store import LARGEST_PREFERENCES, SettingsStore
 from services.runtime.db import Database
 from tests.grpc.keys import Account, guest
 from tests.grpc.rig import SECONDS, Rig, details, running

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.llm.allowance import Allowance
+from services.llm.models.allowance import Allowance
 
 
 class Hands:

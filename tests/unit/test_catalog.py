@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.llm.catalog import DEMO, MINILM, Catalog
-from services.llm.catalog_sync import CatalogSync
+from services.llm.models.catalog import DEMO, MINILM, Catalog
+from services.llm.models.catalog_sync import CatalogSync
 from services.llm.providers.http1 import Client
 from services.runtime.config import Settings
 from services.runtime.errors import NotFound, Unavailable

@@ -9,14 +9,14 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from services.llm.catalog import Catalog
-from services.llm.catalog_store import CatalogStore
-from services.llm.catalog_sync import CatalogSync
-from services.llm.offers import Offer
+from services.llm.models.catalog import Catalog
+from services.llm.models.catalog_store import CatalogStore
+from services.llm.models.catalog_sync import CatalogSync
+from services.llm.models.offers import Offer
+from services.llm.models.registry import CHANNEL, KnownCatalog, MadeProvider, Registry
+from services.llm.models.upstreams import Upstreams
 from services.llm.providers.entries import Address, Entry
 from services.llm.providers.http1 import Client
-from services.llm.registry import CHANNEL, KnownCatalog, MadeProvider, Registry
-from services.llm.upstreams import Upstreams
 from services.runtime.config import Settings
 from services.runtime.db import Connection
 from services.runtime.errors import NotFound, Unavailable

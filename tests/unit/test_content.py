@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 from jan.llm.v1 import items_pb2
 
-from services.llm import content
-from services.llm.content import MOST_CHARACTERS, MOST_PARTS, content_of, draft, metadata_of
+from services.llm.conversations import content
+from services.llm.conversations.content import MOST_CHARACTERS, MOST_PARTS, content_of, draft, metadata_of
 from services.runtime.errors import InvalidRequest
 from services.runtime.typed_json import DEEPEST, fill
 

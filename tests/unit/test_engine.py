@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from services.llm.accounting import Accounting
-from services.llm.answer import CHAT, Assembly, Chunk
-from services.llm.catalog import Catalog
-from services.llm.completion import Engine
-from services.llm.embedding import EmbeddingEngine
+from services.llm.accounting.accounting import Accounting
+from services.llm.generation.answer import CHAT, Assembly, Chunk
+from services.llm.generation.completion import Engine
+from services.llm.generation.embedding import EmbeddingEngine
+from services.llm.models.catalog import Catalog
 from services.llm.providers.http1 import Client
 from services.runtime.config import Settings
 from services.runtime.errors import (

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.llm.history import LONGEST_TITLE, Past, Prompt, compose, draft_of, replayed, title_of
-from services.llm.usage import estimate_prompt
+from services.llm.conversations.history import LONGEST_TITLE, Past, Prompt, compose, draft_of, replayed, title_of
+from services.llm.generation.token_counts import estimate_prompt
 from services.runtime.errors import InvalidRequest
 
 EMPTY = {"content": None, "tool_calls": None, "tool_call_id": None, "name": None}

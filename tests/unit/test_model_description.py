@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from services.llm.offers import listed, offers_of
+from services.llm.models.offers import listed, offers_of
+from services.llm.models.registry import KnownModel, Registry
 from services.llm.providers.description import Description, describe, family, told_by_name
 from services.llm.providers.entries import Address, Entry, ListedModel
-from services.llm.registry import KnownModel, Registry
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.llm.period import USUAL, Period, period_of
+from services.llm.accounting.period import USUAL, Period, period_of
 from services.runtime.errors import InvalidRequest
 
 NOW = datetime(2026, 11, 20, 20, 30, 15, tzinfo=UTC)

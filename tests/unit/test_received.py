@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from services.llm.item_store import Draft
-from services.llm.received import Received
+from services.llm.conversations.item_store import Draft
+from services.llm.conversations.received import Received
 from tests.fake_upstream import USAGE, chunk, completion
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.llm.request import (
+from services.llm.generation.request import (
     check_chat,
     check_completion,
     check_embeddings,

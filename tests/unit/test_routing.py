@@ -8,9 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from services.llm.allowance import Allowance
-from services.llm.providers.provider import Provider
-from services.llm.routing import (
+from services.llm.models.allowance import Allowance
+from services.llm.models.routing import (
     FAILURES_TO_OPEN,
     LONGEST_PAUSE,
     ROUNDS,
@@ -21,6 +20,7 @@ from services.llm.routing import (
     Upstream,
     first_success,
 )
+from services.llm.providers.provider import Provider
 from services.runtime.errors import (
     ApiError,
     InvalidRequest,

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 from jan.llm.v1 import users_pb2
 
-from services.llm.settings import (
+from services.llm.users.settings import (
     ADVANCED,
     ALIASES,
     MEMORY,

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from services.llm.item_store import Draft
-from services.llm.turn_keeper import GRACE, TurnKeeper
-from services.llm.turn_store import Run, TurnStore
+from services.llm.conversations.item_store import Draft
+from services.llm.conversations.turn_keeper import GRACE, TurnKeeper
+from services.llm.conversations.turn_store import Run, TurnStore
 from services.runtime.errors import Conflict, NotFound, Unavailable
 from tests.clock import run
 

@@ -8,7 +8,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from jan.llm.v1 import chat_pb2, completions_pb2, embeddings_pb2
 
-from services.llm import wire
+from services.llm.generation import wire
 from services.runtime.errors import UpstreamFailed
 from tests.fake_upstream import USAGE, chunk, completion
 

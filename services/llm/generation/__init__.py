@@ -1,0 +1,1 @@
+"""Answers from models: reading a request, asking the providers in turn, relaying what comes."""

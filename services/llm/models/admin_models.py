@@ -1,0 +1,191 @@
+"""AdminModelService: which models can be called, how, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from jan.common.v1 import meta_pb2
+from jan.llm.v1 import admin_models_pb2, admin_models_pb2_grpc
+
+from services.llm.models.audit import Change
+from services.llm.models.catalog import Catalog
+from services.llm.models.catalog_store import CatalogStore, Totals
+from services.llm.models.catalog_sync import CatalogSync
+from services.llm.models.model_changes import catalog_changes, model_changes
+from services.llm.models.model_rows import (
+    admin_catalog,
+    by_model,
+    can,
+    described,
+    page_of_rows,
+    provider_model,
+    public_id,
+)
+from services.llm.models.offers import Offer
+from services.runtime import call
+from services.runtime.errors import NotFound
+from services.runtime.pages import page_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Catalogs = dict[str, list[Offer]]
+
+
+class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
+    """Rows are read from the catalog of this process and changed in the store; `sync` takes over what changed."""
+
+    def __init__(self, catalog: Catalog, store: CatalogStore, sync: CatalogSync) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._sync = sync
+
+    async def ListProviderModels(
+        self, request: admin_models_pb2.ListProviderModelsRequest, context: Context
+    ) -> admin_models_pb2.ListProviderModelsResponse:
+        offers = sorted(self._catalog.offers(), key=lambda offer: offer.id)
+        rows = [row for row in map(provider_model, offers) if _wants_model(request, row)]
+        page, envelope = page_of_rows(rows, page_of(request, order="asc"), lambda row: row.id)
+        return admin_models_pb2.ListProviderModelsResponse(data=page, **envelope)
+
+    async def GetProviderModel(
+        self, request: admin_models_pb2.GetProviderModelRequest, context: Context
+    ) -> admin_models_pb2.GetProviderModelResponse:
+        row = provider_model(self._offers(request.id)[0])
+        return admin_models_pb2.GetProviderModelResponse(data=row, meta=_meta())
+
+    async def UpdateProviderModel(
+        self, request: admin_models_pb2.UpdateProviderModelRequest, context: Context
+    ) -> admin_models_pb2.UpdateProviderModelResponse:
+        offer = self._offers(request.id)[0]
+        enabled = request.enabled if request.HasField("enabled") else None
+        change = _change(request.reason)
+        await self._store.change_model(offer, model_changes(request), enabled=enabled, change=change)
+        await self._sync.reload()
+        row = provider_model(self._offers(offer.id)[0])
+        return admin_models_pb2.UpdateProviderModelResponse(data=row, meta=_meta())
+
+    async def BulkToggleProviderModels(
+        self, request: admin_models_pb2.BulkToggleProviderModelsRequest, context: Context
+    ) -> admin_models_pb2.BulkToggleProviderModelsResponse:
+        found = {name: self._matching(name) for name in request.model_ids}
+        offers = {offer.id: offer for each in found.values() for offer in each}
+        changed = await self._store.toggle_models(
+            list(offers.values()), enabled=request.enabled, change=_change(request.reason)
+        )
+        await self._sync.reload()
+        data = _toggled(len(offers), changed, [name for name, each in found.items() if not each])
+        return admin_models_pb2.BulkToggleProviderModelsResponse(data=data, meta=_meta())
+
+    async def ListAdminCatalogs(
+        self, request: admin_models_pb2.ListAdminCatalogsRequest, context: Context
+    ) -> admin_models_pb2.ListAdminCatalogsResponse:
+        catalogs = by_model(self._catalog.offers())
+        rows = [admin_catalog(self._catalog, offers, Totals()) for offers in catalogs.values()]
+        wanted = [row for row in rows if _wants_catalog(request, row)]
+        page, envelope = page_of_rows(wanted, page_of(request, order="asc"), lambda row: row.id)
+        data = await self._with_totals({row.id: catalogs[row.id] for row in page})
+        return admin_models_pb2.ListAdminCatalogsResponse(data=data, **envelope)
+
+    async def GetAdminCatalog(
+        self, request: admin_models_pb2.GetAdminCatalogRequest, context: Context
+    ) -> admin_models_pb2.GetAdminCatalogResponse:
+        return admin_models_pb2.GetAdminCatalogResponse(data=await self._catalog_row(request.id), meta=_meta())
+
+    async def UpdateAdminCatalog(
+        self, request: admin_models_pb2.UpdateAdminCatalogRequest, context: Context
+    ) -> admin_models_pb2.UpdateAdminCatalogResponse:
+        offers = self._catalog_offers(request.id)
+        model_id, enabled = offers[0].model_id, request.enabled if request.HasField("enabled") else None
+        changes, change = catalog_changes(request), _change(request.reason)
+        await self._store.change_catalog(model_id, described(offers[0]), changes, enabled=enabled, change=change)
+        await self._sync.reload()
+        return admin_models_pb2.UpdateAdminCatalogResponse(data=await self._catalog_row(model_id), meta=_meta())
+
+    async def BulkToggleCatalogs(
+        self, request: admin_models_pb2.BulkToggleCatalogsRequest, context: Context
+    ) -> admin_models_pb2.BulkToggleCatalogsResponse:
+        names = _names(by_model(self._catalog.offers()))
+        given = dict.fromkeys(request.catalog_ids)
+        model_ids = {names[name] for name in given if name in names}
+        changed = await self._store.toggle_catalogs(
+            sorted(model_ids), enabled=request.enabled, change=_change(request.reason)
+        )
+        await self._sync.reload()
+        data = _toggled(len(model_ids), changed, [name for name in given if name not in names])
+        return admin_models_pb2.BulkToggleCatalogsResponse(data=data, meta=_meta())
+
+    def _matching(self, name: str) -> list[Offer]:
+        """The row with that id, or the rows of that model, the one that is asked first in front."""
+        offers = self._catalog.offers()
+        return [each for each in offers if each.id == name] or by_model(offers).get(name, [])
+
+    def _offers(self, name: str) -> list[Offer]:
+        """The same, at least one. Raises `NotFound`."""
+        if found := self._matching(name):
+            return found
+        raise NotFound("There is no such model")
+
+    def _catalog_offers(self, name: str) -> list[Offer]:
+        """Who offers the model with that catalog row. Raises `NotFound`."""
+        catalogs = by_model(self._catalog.offers())
+        model_id = _names(catalogs).get(name)
+        if model_id is None:
+            raise NotFound("There is no such catalog row")
+        return catalogs[model_id]
+
+    async def _catalog_row(self, name: str) -> admin_models_pb2.AdminCatalog:
+        offers = self._catalog_offers(name)
+        return (await self._with_totals({offers[0].model_id: offers}))[0]
+
+    async def _with_totals(self, catalogs: Catalogs) -> list[admin_models_pb2.AdminCatalog]:
+        totals = await self._store.totals(list(catalogs))
+        return [
+            admin_catalog(self._catalog, offers, totals.get(model_id, Totals()))
+            for model_id, offers in catalogs.items()
+        ]
+
+
+def _names(catalogs: Catalogs) -> dict[str, str]:
+    """Model ids by all that their catalog rows may be called, what is exact before what is written with `-`."""
+    exact = {name: model_id for model_id, offers in catalogs.items() for name in map(public_id, offers)}
+    exact |= {model_id: model_id for model_id in catalogs}
+    return {name.replace("/", "-"): model_id for name, model_id in exact.items()} | exact
+
+
+def _wants_model(request: admin_models_pb2.ListProviderModelsRequest, row: admin_models_pb2.ProviderModel) -> bool:
+    return (
+        request.provider in ("", row.provider)
+        and request.provider_id in ("", row.provider_id)
+        and request.family in ("", row.family)
+        and (not request.HasField("enabled") or request.enabled == row.enabled)
+        and can(row.capabilities, request.capability)
+        and _says(request.search, row.model_id, row.name)
+    )
+
+
+def _wants_catalog(request: admin_models_pb2.ListAdminCatalogsRequest, row: admin_models_pb2.AdminCatalog) -> bool:
+    return (
+        request.provider in ("", row.provider)
+        and request.status in ("", row.status)
+        and request.family in ("", row.family)
+        and (not request.HasField("enabled") or request.enabled == row.enabled)
+        and can(row.capabilities, request.capability)
+        and _says(request.search, row.id, row.name)
+    )
+
+
+def _says(search: str, *texts: str) -> bool:
+    return any(search.casefold() in text.casefold() for text in texts)
+
+
+def _toggled(count: int, changed: int, not_found: Sequence[str]) -> admin_models_pb2.Toggled:
+    return admin_models_pb2.Toggled(count=count, changed_count=changed, not_found=not_found)
+
+
+def _change(reason: str) -> Change:
+    return Change(call.caller().user_id, reason, call.current().request_id)
+
+
+def _meta() -> meta_pb2.Meta:
+    return meta_pb2.Meta(request_id=call.current().request_id)

@@ -1,0 +1,1 @@
+"""What users have set, and what they see of their usage."""
