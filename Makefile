@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
-TESTS := $(BIN)/python -m pytest
+# A file at a time on every core: what a file sets up once stays with one process.
+TESTS := $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup gen gen-check lock lint fmt breaking test test-contract test-unit test-grpc test-rest run bench clean

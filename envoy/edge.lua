@@ -155,6 +155,14 @@ local function finish_native(headers, message, wanted, seconds)
   end
 end
 
+-- A service that streams a file says its length under another name: the one of HTTP is about the gRPC messages there.
+local function tell_length(headers)
+  local length = headers:get("x-content-length")
+  if not length then return end
+  headers:remove("x-content-length")
+  headers:replace("content-length", length)
+end
+
 -- The transcoder answers a HEAD with a body, too, which on HTTP/1.1 would be taken for the next answer.
 local function drop_body(handle)
   local headers = handle:headers()
@@ -166,6 +174,7 @@ local function drop_body(handle)
 end
 
 function envoy_on_response(handle)
+  tell_length(handle:headers())
   if handle:metadata():get("head") then drop_body(handle) end          -- first: nothing may fail before
   local headers = handle:headers()
   local told, seconds = headers:get("x-ratelimit-limit"), nil
@@ -202,7 +211,7 @@ function envoy_on_response(handle)
     headers:remove("grpc-status-details-bin")
   elseif wanted then
     headers:replace(":status", wanted)
-    if wanted == "204" or wanted == "302" then
+    if wanted == "204" or wanted == "302" or wanted == "304" then
       handle:body(true):setBytes("")
       headers = handle:headers()
       headers:remove("content-type")

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
 
     serve = commands.add_parser("serve", help="run rooms as one gRPC server")
-    serve.add_argument("rooms", nargs="+", metavar="room", help="auth, llm")
+    serve.add_argument("rooms", nargs="+", metavar="room", help="auth, llm, media")
     serve.add_argument("--listen", required=True, metavar="ADDRESS", help="unix:/path or host:port")
     serve.add_argument("--auth", metavar="ADDRESS", help="where the auth room listens, when it is another process")
     serve.add_argument("--metrics-port", type=int, help="serve Prometheus metrics of all processes on loopback")

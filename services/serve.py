@@ -6,14 +6,13 @@ How a room is made of its parts is said in its own `room.py`.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 
 from jan.common.v1 import status_pb2_grpc
 
-from services.auth import room as auth_room
 from services.auth.store import AccountStore
-from services.llm import room as llm_room
 from services.runtime import api
 from services.runtime.config import ConfigError, Settings
 from services.runtime.door import Door
@@ -26,10 +25,7 @@ from services.runtime.policy import Policy
 from services.runtime.server import Mounted, Server
 from services.runtime.status import Peer, StatusServicer
 
-ROOMS: Mapping[str, Callable[[Foundation], Awaitable[list[Mounted]]]] = {
-    "auth": auth_room.furnish,
-    "llm": llm_room.furnish,
-}
+ROOMS = ("auth", "llm", "media", "mcp")
 
 
 async def serve(
@@ -57,7 +53,7 @@ async def assemble(
 ) -> Server:
     """A server of `rooms`, not started yet; what they opened is closed by `stack`."""
     foundation = await lay(settings, metrics, stack)
-    mounted = [each for name in rooms for each in await ROOMS[name](foundation)]
+    mounted = [each for name in rooms for each in await _furnish(name, foundation)]
     if foundation.storage is not None:  # every room has said what it wants to hear
         await foundation.storage.watch.start()
         stack.push_async_callback(foundation.storage.watch.close)
@@ -68,7 +64,7 @@ async def assemble(
         foundation.checks["auth"] = elsewhere["jan.auth.v1.AuthService"] = peer.ready
     status = StatusServicer(foundation.checks, commit=os.environ.get("JAN_COMMIT", ""))
     mounted.append(Mounted("jan.common.v1.StatusService", status_pb2_grpc.add_StatusServiceServicer_to_server, status))
-    return Server(
+    server = Server(
         address,
         mounted,
         status=status,
@@ -77,6 +73,15 @@ async def assemble(
         elsewhere=elsewhere,
         reflected=[service.full_name for service in api.services()] if settings.reflection else [],
     )
+    host, _, _ = address.rpartition(":")
+    foundation.neighbours.here = address if address.startswith("unix:") else f"{host}:{server.port}"
+    return server
+
+
+async def _furnish(name: str, foundation: Foundation) -> list[Mounted]:
+    """The services of a room. Only the rooms that are served are imported: each costs megabytes."""
+    furnish: Callable[[Foundation], Awaitable[list[Mounted]]] = import_module(f"services.{name}.room").furnish
+    return await furnish(foundation)
 
 
 def _door(foundation: Foundation, auth: str | None) -> Door:
@@ -88,6 +93,7 @@ def _door(foundation: Foundation, auth: str | None) -> Door:
         Policy(foundation.verifier, services),
         foundation.metrics,
         longest=foundation.settings.stream_timeout,
+        largest_body=foundation.settings.max_body_bytes,
         idempotency=idempotency,
         newcomers=_newcomers(foundation, auth),
     )

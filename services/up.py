@@ -12,10 +12,12 @@ from services.runtime import envoy_admin
 from services.runtime.api import APIS
 from services.runtime.config import LOOPBACK, Settings
 from services.runtime.machine import check_ports, locked, remove_sockets, socket_directory
-from services.runtime.postgres import EmbeddedPostgres
+from services.runtime.postgres import EmbeddedPostgres, enough_connections
 from services.runtime.supervisor import Process, Supervisor, accepts
 
 SOCKETS = "run"
+OTHERS = 3
+"""Processes beside the workers that may use the database: the room of identity, and commands of an operator."""
 
 
 async def up(settings: Settings) -> None:
@@ -30,7 +32,9 @@ async def up(settings: Settings) -> None:
         stack.callback(remove_sockets, settings.data_dir, SOCKETS)
         database, url = [], settings.database_url
         if not url:
-            postgres = EmbeddedPostgres(settings.data_dir)
+            postgres = EmbeddedPostgres(
+                settings.data_dir, max_connections=enough_connections(settings.workers + OTHERS)
+            )
             await postgres.initialise()
             stack.callback(postgres.close)
             database, url = [[postgres.process()]], postgres.url
@@ -62,7 +66,7 @@ def _stages(settings: Settings, run_dir: Path, url: str) -> list[list[Process]]:
         [Process(name="migrate", command=_command("migrate"), env=env, one_shot=True)],
         [
             _room("auth", auth, env, "auth", *metrics),
-            *(_room(path.stem, path, env, "llm", "--auth", f"unix:{auth}") for path in workers),
+            *(_room(path.stem, path, env, "llm", "media", "mcp", "--auth", f"unix:{auth}") for path in workers),
         ],
         [_gateway(settings, run_dir, auth, workers, env)],
         [Process(name="hello", command=_command("hello"), one_shot=True)],

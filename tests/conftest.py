@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.s3 import moto_server, rclone_server  # noqa: F401  # fixtures for all levels
+
 PATIENCE = 60
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")  # read when grpc is loaded; else it talks at every fork
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from jan.llm.v1 import (
     admin_models_pb2_grpc,
     admin_providers_pb2_grpc,
     chat_pb2_grpc,
     conversations_pb2_grpc,
-    items_pb2_grpc,
     models_pb2_grpc,
     projects_pb2_grpc,
     shares_pb2_grpc,
@@ -23,7 +23,6 @@ from services.llm.chat import ChatServicer
 from services.llm.conversations.conversation_store import ConversationStore
 from services.llm.conversations.conversations import ConversationServicer
 from services.llm.conversations.item_store import ItemStore
-from services.llm.conversations.items import ItemServicer
 from services.llm.conversations.project_store import ProjectStore
 from services.llm.conversations.projects import ProjectServicer
 from services.llm.conversations.regenerate import Regenerator
@@ -42,6 +41,7 @@ from services.llm.models.catalog_store import CatalogStore
 from services.llm.models.catalog_sync import CatalogSync
 from services.llm.models.models import ModelServicer
 from services.llm.models.provider_store import ProviderStore
+from services.llm.peers import MediaRoom
 from services.llm.providers.http1 import Client
 from services.llm.users.settings import profile_prompt
 from services.llm.users.settings_store import SettingsStore
@@ -62,7 +62,8 @@ async def furnish(foundation: Foundation) -> list[Mounted]:
     stack.push_async_callback(catalog.close)
     sync = await _sync(foundation, catalog)
     accounting = _accounting(foundation)
-    engine, keeper = Engine(catalog, pacer, accounting), _keeper(foundation)
+    engine = Engine(catalog, pacer, accounting, MediaRoom(foundation.neighbours))
+    keeper = _keeper(foundation)
     turns = Turns(engine, catalog, keeper, profile=_profile(foundation))
     chat = ChatServicer(turns, engine, EmbeddingEngine(catalog, accounting))
     return [
@@ -71,7 +72,7 @@ async def furnish(foundation: Foundation) -> list[Mounted]:
         *_conversations(foundation, engine, catalog, keeper),
         *_projects_and_shares(foundation),
         *_users(foundation),
-        *_administration(foundation, catalog, sync),
+        *_administration(foundation, sync),
     ]
 
 
@@ -93,12 +94,12 @@ def _vault(settings: Settings, storage: Storage) -> Vault:
     return Vault(settings.model_provider_secret.encode()) if settings.model_provider_secret else storage.vault
 
 
-def _administration(foundation: Foundation, catalog: Catalog, sync: CatalogSync) -> list[Mounted]:
+def _administration(foundation: Foundation, sync: CatalogSync) -> list[Mounted]:
     if foundation.storage is None:
         return []
     database, vault = foundation.storage.database, _vault(foundation.settings, foundation.storage)
-    models = AdminModelServicer(catalog, CatalogStore(database, vault), sync)
-    providers = AdminProviderServicer(catalog, ProviderStore(database, vault), sync)
+    models = AdminModelServicer(CatalogStore(database, vault), sync)
+    providers = AdminProviderServicer(ProviderStore(database, vault), sync)
     add_models = admin_models_pb2_grpc.add_AdminModelServiceServicer_to_server
     add_providers = admin_providers_pb2_grpc.add_AdminProviderServiceServicer_to_server
     return [
@@ -121,7 +122,8 @@ def _keeper(foundation: Foundation) -> TurnKeeper | None:
     """Closed when the server has stopped, before what its turns are told to: ledger, upstreams and database."""
     if foundation.storage is None:
         return None
-    keeper = TurnKeeper(TurnStore(foundation.storage.database, foundation.storage.watch))
+    storage, largest = foundation.storage, foundation.settings.max_body_bytes
+    keeper = TurnKeeper(TurnStore(storage.database, storage.watch, largest=largest))
     foundation.stack.push_async_callback(keeper.close)
     return keeper
 
@@ -150,16 +152,12 @@ def _conversations(
     if foundation.storage is None or keeper is None:
         return []
     database = foundation.storage.database
-    items = ItemStore(database)
     selected, profile = _selected(SettingsStore(database)), _profile(foundation)
     regenerator = Regenerator(engine, catalog, keeper, selected=selected, profile=profile)
-    conversations = ConversationServicer(ConversationStore(database), items)
+    items = ItemStore(database, largest=foundation.settings.max_body_bytes)
+    conversations = ConversationServicer(ConversationStore(database), items, regenerator)
     add_conversations = conversations_pb2_grpc.add_ConversationServiceServicer_to_server
-    add_items = items_pb2_grpc.add_ItemServiceServicer_to_server
-    return [
-        Mounted("jan.llm.v1.ConversationService", add_conversations, conversations),
-        Mounted("jan.llm.v1.ItemService", add_items, ItemServicer(items, regenerator)),
-    ]
+    return [Mounted("jan.llm.v1.ConversationService", add_conversations, conversations)]
 
 
 def _projects_and_shares(foundation: Foundation) -> list[Mounted]:
@@ -173,13 +171,18 @@ def _projects_and_shares(foundation: Foundation) -> list[Mounted]:
     foundation.stack.push_async_callback(views.close)
     conversations = ConversationStore(database)
     projects = ProjectServicer(ProjectStore(database), conversations)
-    shares = ShareServicer(settings, store, views, conversations)
+    shares = ShareServicer(settings, store, views, conversations, _galleries(foundation, foundation.storage))
     add_projects = projects_pb2_grpc.add_ProjectServiceServicer_to_server
     add_shares = shares_pb2_grpc.add_ShareServiceServicer_to_server
     return [
         Mounted("jan.llm.v1.ProjectService", add_projects, projects),
         Mounted("jan.llm.v1.ShareService", add_shares, shares),
     ]
+
+
+def _galleries(foundation: Foundation, storage: Storage) -> Callable[[str], MediaRoom]:
+    """The images of a user who is not there."""
+    return lambda user_id: MediaRoom(foundation.neighbours, token=storage.grants.act_for(user_id))
 
 
 def _users(foundation: Foundation) -> list[Mounted]:

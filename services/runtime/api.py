@@ -22,6 +22,8 @@ from jan.llm.v1 import (
     shares_pb2,
     users_pb2,
 )
+from jan.mcp.v1 import admin_tools_pb2, mcp_pb2, tools_pb2
+from jan.media.v1 import media_pb2
 
 from services.runtime.config import Settings
 
@@ -60,6 +62,25 @@ APIS = (
                 users_pb2.DESCRIPTOR,
                 status_pb2.DESCRIPTOR,
             ),
+        },
+    ),
+    Api(
+        name="media-api",
+        port_variable="MEDIA_API_PORT",
+        prefixes=("/media", "/api/media"),
+        files={"worker": (media_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR)},
+    ),
+    Api(
+        name="mcp-tools",
+        port_variable="MCP_TOOLS_HTTP_PORT",
+        prefixes=("/mcp",),
+        files={
+            "worker": (
+                mcp_pb2.DESCRIPTOR,
+                tools_pb2.DESCRIPTOR,
+                admin_tools_pb2.DESCRIPTOR,
+                status_pb2.DESCRIPTOR,
+            )
         },
     ),
 )

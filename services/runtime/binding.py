@@ -54,7 +54,8 @@ def reader(method: str, decode: Callable[[bytes], Any]) -> Reader:
                 refuse_many(members)
         else:
             members = _query(message.DESCRIPTOR, path.partition("?")[2])
-        members = {name: value for name, value in members.items() if name not in variables}
+        in_path = {name for name in variables if getattr(message, name)}  # a variable is never empty
+        members = {name: value for name, value in members.items() if name not in in_path}
         fill(message, _gathered(message.DESCRIPTOR, members))
         if updates:
             clear(message, members)

@@ -179,6 +179,8 @@ class Settings:
     bind_address: str = _setting("127.0.0.1", _address, "IP address the listeners bind to")
     gateway_port: int = _setting(8000, _port, "gateway: every REST path and every gRPC service")
     llm_api_port: int = _setting(8080, _port, "LLM API: identity, chat, models")
+    media_api_port: int = _setting(8285, _port, "Media API: images")
+    mcp_tools_http_port: int = _setting(8091, _port, "MCP Tools: search, scrape, file search, python")
     metrics_port: int = _setting(9091, _port, "Prometheus metrics, on loopback only")
     trusted_proxies: int = _setting(0, _number, "how many proxies in front may set X-Forwarded-For")
     cors_allowed_origins: tuple[str, ...] = _setting(
@@ -264,6 +266,62 @@ class Settings:
     profile_prompt_enabled: bool = _setting(
         False, _boolean, "whether the profile in the settings of users is told to the models"
     )
+
+    media_storage_backend: str = _setting(
+        "s3", _one_of("s3", "local"), "where images are kept; `s3` without a bucket is `local` in development"
+    )
+    media_max_bytes: int = _setting(20 * 1024 * 1024, _count, "largest image")
+    media_allowed_types: tuple[str, ...] = _setting(
+        ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"),
+        _words,
+        "media types that are taken, of these six",
+    )
+    media_retention_days: int = _setting(30, _count, "days that an image is kept after it was last brought")
+    media_s3_presign_ttl: float = _setting(300.0, life, "life of signed URLs, of either backend; at most 7 days")
+    media_proxy_download: bool = _setting(True, _boolean, "whether bytes come through this server or from the store")
+    media_remote_fetch_timeout: float = _setting(15.0, life, "how long fetching an image from a URL may take")
+    media_remote_allow_hosts: tuple[str, ...] = _setting(
+        (), _words, "hosts of private networks that URLs of users may lead to: names, addresses or networks"
+    )
+    media_local_storage_path: str = _setting("", _text, "directory of the `local` backend; empty: DATA_DIR/media")
+    media_url_secret: str = _setting("", _secret, "what signs its URLs; empty: as DATA_SECRET says")
+    media_s3_endpoint: str = _setting("", _optional_url, "address of the object store; empty: AWS")
+    media_s3_public_endpoint: str = _setting(
+        "", _optional_url, "address of it that clients reach, for signed URLs; empty: MEDIA_S3_ENDPOINT"
+    )
+    media_s3_region: str = _setting("us-east-1", _text, "its region")
+    media_s3_bucket: str = _setting("", _text, "its bucket, which must exist")
+    media_s3_access_key_id: str = _setting("", _text, "its access key; empty: as the environment says (AWS_…)")
+    media_s3_secret_access_key: str = _setting("", _text, "its secret key")
+    media_s3_use_path_style: bool = _setting(True, _boolean, "whether the bucket is in the path instead of the host")
+    mcp_search_engine: str = _setting(
+        "", _one_of("serper", "searxng", "offline"), "search engine; unset: Serper with a key, else SearXNG, else none"
+    )
+    serper_api_key: str = _setting("", _text, "API key for Serper (google.serper.dev)")
+    serper_url: str = _setting("https://google.serper.dev", _base_url, "address of Serper")
+    searxng_url: str = _setting("", _optional_url, "address of a SearXNG that answers in JSON")
+    serper_domain_filter: tuple[str, ...] = _setting((), _words, "domains that results may come from; empty: all")
+    serper_location_hint: str = _setting("", _text, "location that searches without one have")
+    serper_offline_mode: bool = _setting(False, _boolean, "whether searches are answered without asking anybody")
+    mcp_enable_file_search: bool = _setting(True, _boolean, "whether there are file_search_index and file_search_query")
+    mcp_embedding_model: str = _setting("", _text, "model that embeds their texts; empty: the built-in one")
+    vector_store_url: str = _setting("", _text, "PostgreSQL with pgvector for their texts; empty: DATABASE_URL")
+    mcp_enable_python_exec: bool = _setting(True, _boolean, "whether there is python_exec")
+    sandbox_fusion_url: str = _setting("", _optional_url, "address of a SandboxFusion; empty: the built-in sandbox")
+    sandbox_cache_dir: Path | None = _setting(
+        None, Path, "where the compiled sandbox is kept, 300 MB; empty: DATA_DIR/sandbox"
+    )
+    mcp_sandbox_require_approval: bool = _setting(False, _boolean, "whether python_exec needs `approved: true`")
+    mcp_max_snippet_chars: int = _setting(5000, _count, "longest snippet of a search result, in characters")
+    mcp_max_scrape_preview_chars: int = _setting(5000, _count, "longest preview of a scraped page, in characters")
+    mcp_max_scrape_text_chars: int = _setting(50000, _count, "longest text of a scraped page, in characters")
+    mcp_providers_file: Path = _setting(
+        Path("deploy/config/mcp-providers.yml"), _file, "other MCP servers; the default file may be missing"
+    )
+    tool_execution_timeout: float = _setting(45.0, life, "how long one tool may run")
+    mcp_service: str = _setting("", _endpoint, "host:port of the MCP room; empty: this process has it")
+    llm_service: str = _setting("", _endpoint, "host:port of the LLM room; empty: this process has it")
+    media_service: str = _setting("", _endpoint, "host:port of the media room; empty: this process has it")
 
     @property
     def issuer(self) -> str:

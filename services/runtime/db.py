@@ -1,4 +1,5 @@
 """The door to PostgreSQL: a pool whose every query has a deadline, and which a database that goes away cannot break.
+One that hangs is not even asked (pulse.py).
 
 Whatever says "the database is not there (any more)" becomes `errors.Unavailable`; the next query connects anew. Errors
 that mean something to a store (`UniqueViolation` and its like) pass as they are.
@@ -13,20 +14,34 @@ import logging
 import time
 from asyncio import timeout
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # ships no annotations; this module is where they begin
 
 from services.runtime.config import ConfigError
 from services.runtime.errors import InvalidRequest, Unavailable
+from services.runtime.pulse import Pulse
 
 log = logging.getLogger("jan.db")
 
 Row = Mapping[str, Any]
 UniqueViolation: type[Exception] = asyncpg.UniqueViolationError
+LARGEST_POOL = 10  # connections of one process
 DEADLINE = 5.0  # seconds for a query, the wait for a connection included
+_SIGN = 0.5  # seconds within which a database that lives gives a sign of it
 _RELEASE = 1.0  # seconds for a rollback, and for a cancelled query to let go; then the connection is dropped
+
+# Behind our own deadlines, for queries and transactions of a process that cannot end them any more, so that the locks
+# they hold become free.
+_SERVER_SETTINGS = {"statement_timeout": "30s", "idle_in_transaction_session_timeout": "30s"}
 
 _GONE = (
     OSError,  # refused, reset, no such socket; TimeoutError is one, too
@@ -39,47 +54,55 @@ _GONE = (
 class Connection:
     """One leased connection. `within` is the deadline of a call in seconds, None for none."""
 
-    def __init__(self, raw: Any, *, until: float | None = None) -> None:
+    def __init__(self, raw: Any, *, until: float | None = None, pulse: Pulse | None = None) -> None:
         self._raw = raw
         self._until = until
+        self._pulse = pulse
 
     async def fetch(self, sql: str, *args: object, within: float | None = DEADLINE) -> list[Row]:
         """All rows of the answer."""
-        with _translated(self._raw):
+        with self._asking():
             rows: list[Row] = await self._raw.fetch(sql, *args, timeout=self._left(within))
             return rows
 
     async def fetchrow(self, sql: str, *args: object, within: float | None = DEADLINE) -> Row | None:
         """The first row, or None."""
-        with _translated(self._raw):
+        with self._asking():
             row: Row | None = await self._raw.fetchrow(sql, *args, timeout=self._left(within))
             return row
 
     async def fetchval(self, sql: str, *args: object, within: float | None = DEADLINE) -> Any:
         """The first column of the first row, or None."""
-        with _translated(self._raw):
+        with self._asking():
             return await self._raw.fetchval(sql, *args, timeout=self._left(within))
 
     async def execute(self, sql: str, *args: object, within: float | None = DEADLINE) -> str:
         """Run it and return PostgreSQL's word for what happened, such as `UPDATE 1`."""
-        with _translated(self._raw):
+        with self._asking():
             return str(await self._raw.execute(sql, *args, timeout=self._left(within)))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
         """Commit at the end of the block, roll back when it raises. Inside another one it is a savepoint."""
         transaction = self._raw.transaction()
-        async with _deadline(self._raw):
-            await transaction.start()
+        with self._asking():
+            async with timeout(DEADLINE):
+                await transaction.start()
         try:
             yield
         except BaseException:
-            with suppress(Unavailable):  # a lost connection has rolled back by itself
-                async with _deadline(self._raw, _RELEASE):
+            with suppress(Unavailable), _translated(self._raw):  # a lost connection has rolled back by itself
+                async with timeout(_RELEASE):
                     await transaction.rollback()
             raise
-        async with _deadline(self._raw):
-            await transaction.commit()
+        with self._asking():
+            async with timeout(DEADLINE):
+                await transaction.commit()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        with _translated(self._raw), self._pulse.asking(self._raw.terminate) if self._pulse else nullcontext():
+            yield
 
     def _left(self, within: float | None) -> float | None:
         return within if self._until is None else max(0.001, self._until - time.monotonic())
@@ -90,6 +113,7 @@ class Database:
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._pulse = Pulse(self._look)
 
     async def fetch(self, sql: str, *args: object, within: float = DEADLINE) -> list[Row]:
         """All rows of the answer."""
@@ -128,6 +152,22 @@ class Database:
         except Unavailable:
             return False
 
+    async def _look(self) -> bool:
+        """A sign of life, over a connection that may have to be made."""
+        try:
+            raw = await self._acquire(_SIGN)
+            try:
+                with _translated(raw):
+                    await raw.execute("SELECT", timeout=_SIGN)
+            except Unavailable:
+                raw.terminate()  # to ask it politely for its end would take as long again
+                raise
+            finally:
+                await self._release(raw)
+        except Unavailable:
+            return False
+        return True
+
     async def close(self) -> None:
         """Let queries that run finish within the deadline, then close every connection."""
         try:
@@ -138,21 +178,31 @@ class Database:
 
     @asynccontextmanager
     async def _lease(self, within: float, *, until: float | None = None) -> AsyncIterator[Connection]:
-        with _translated():
-            async with timeout(within):
-                raw = await self._pool.acquire()
+        if not await self._pulse.beats():
+            raise _not_reachable()
+        raw = await self._acquire(within)
         try:
-            yield Connection(raw, until=until)
+            yield Connection(raw, until=until, pulse=self._pulse)
         finally:
-            with suppress(*_GONE, asyncpg.InterfaceError):  # a connection that cannot be given back is dropped
-                await self._pool.release(raw, timeout=_RELEASE)
+            await self._release(raw)
+
+    async def _acquire(self, within: float) -> Any:
+        with _translated(), self._pulse.waiting():
+            async with timeout(within):
+                return await self._pool.acquire()
+
+    async def _release(self, raw: Any) -> None:
+        with suppress(*_GONE, asyncpg.InterfaceError):  # a connection that cannot be given back is dropped
+            await self._pool.release(raw, timeout=_RELEASE)
 
 
-async def connect(url: str, *, min_size: int = 1, max_size: int = 10) -> Database:
+async def connect(url: str, *, min_size: int = 1, max_size: int = LARGEST_POOL) -> Database:
     """A pool of at most `max_size` connections to `url`. If the database is up, `min_size` of them are opened ahead;
     if not, that is logged and every query tries again. Raises `ConfigError` for a URL that can never work."""
     # A floor for the pool itself (asyncpg's min_size) would make the start fail without a database.
-    pool = asyncpg.create_pool(url, min_size=0, max_size=max_size, timeout=DEADLINE, reset=_keep_as_is)
+    pool = asyncpg.create_pool(
+        url, min_size=0, max_size=max_size, timeout=DEADLINE, reset=_keep_as_is, server_settings=_SERVER_SETTINGS
+    )
     database = Database(await pool)
     try:
         async with AsyncExitStack() as held:
@@ -178,7 +228,7 @@ def _translated(raw: Any = None) -> Iterator[None]:
     try:
         yield
     except _GONE as error:
-        raise Unavailable("The database is not reachable right now; try again shortly.") from error
+        raise _not_reachable() from error
     except asyncpg.CharacterNotInRepertoireError as error:
         raise InvalidRequest("Text cannot have the character U+0000") from error
     except asyncpg.InternalClientError as error:  # what asyncpg says when the connection broke between two queries
@@ -191,15 +241,12 @@ def _translated(raw: Any = None) -> Iterator[None]:
         raise Unavailable("The connection to the database is closed; try again shortly.") from error
 
 
+def _not_reachable() -> Unavailable:
+    return Unavailable("The database is not reachable right now; try again shortly.")
+
+
 def _is_closed(raw: Any) -> bool:
     try:
         return bool(raw.is_closed())
     except asyncpg.InterfaceError:  # taken back by the pool, which does that to broken ones
         return True
-
-
-@asynccontextmanager
-async def _deadline(raw: Any, seconds: float = DEADLINE) -> AsyncIterator[None]:
-    with _translated(raw):
-        async with timeout(seconds):
-            yield

@@ -23,12 +23,13 @@ from services.runtime import call as calls
 from services.runtime import ids
 from services.runtime.binding import Reader, reader
 from services.runtime.call import Call
-from services.runtime.errors import ApiError, Internal
+from services.runtime.errors import ApiError, Internal, RequestTimeout
 from services.runtime.httpbody import Broken
 from services.runtime.idempotency import Idempotency, attempt_of
 from services.runtime.identity import Identity
 from services.runtime.metrics import Metrics
 from services.runtime.newcomers import Introduced, Newcomers
+from services.runtime.pieces import Pieces
 from services.runtime.policy import Policy
 from services.runtime.recording import encoded
 from services.runtime.statuses import Refusal, refused
@@ -45,8 +46,9 @@ log = logging.getLogger(__name__)
 
 
 class Door:
-    """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds. Without
-    `idempotency` keys are ignored; `newcomers` is for servers that believe tokens of an external provider."""
+    """Lets calls in and errors out. `longest` bounds calls whose client set no deadline, in seconds, and `largest_body`
+    bodies over REST that arrive in pieces, in bytes. Without `idempotency` keys are ignored; `newcomers` is for servers
+    that believe tokens of an external provider."""
 
     def __init__(
         self,
@@ -54,12 +56,14 @@ class Door:
         metrics: Metrics,
         *,
         longest: float,
+        largest_body: int = 32 * 1024 * 1024,
         idempotency: Idempotency | None = None,
         newcomers: Newcomers | None = None,
     ) -> None:
         self._policy = policy
         self._metrics = metrics
         self._longest = longest
+        self._largest_body = largest_body
         self._idempotency = idempotency
         self._newcomers = newcomers
 
@@ -80,8 +84,7 @@ class Door:
             (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
         }[handler.request_streaming, handler.response_streaming]
         if handler.request_streaming:
-            behaviour = _awaitable(behaviour)
-            guarded = self._guard(method, lambda request, context, metadata, caller: behaviour(request, context))
+            guarded = self._guard(method, self._respond_to_stream(_awaitable(behaviour)))
             return make(guarded, handler.request_deserializer, handler.response_serializer)
         if handler.response_streaming and not inspect.isasyncgenfunction(behaviour):
             # A REST face (httpbody.py): it writes bytes and returns the last message, which as the answer of a "unary"
@@ -133,6 +136,25 @@ class Door:
                 observe(method, outcome, auth, perf_counter() - started)
 
         return guarded
+
+    def _respond_to_stream(self, behaviour: Behaviour) -> Respond:
+        """What has a stream of requests answered; over REST it is a body in pieces, which is read to its end."""
+        largest = self._largest_body
+
+        async def respond(messages: Any, context: Any, metadata: Mapping[str, Any], caller: Identity | None) -> Any:
+            if TRANSCODED not in metadata:
+                return await behaviour(Pieces(messages, None), context)
+            pieces = Pieces(messages, largest)
+            try:
+                answer = await behaviour(pieces, context)
+            except ApiError as error:
+                if not isinstance(error, RequestTimeout):
+                    await pieces.skip()
+                raise
+            await pieces.skip()
+            return answer
+
+        return respond
 
     def _respond(self, method: str, behaviour: Behaviour, read: Reader) -> Respond:
         """What reads the request of a call that was let in, and has it answered: by `behaviour`, or when it has an

@@ -9,6 +9,7 @@ Usage:
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,18 +46,22 @@ FREE = {
     "/jan.auth.v1.AuthService/GetJwks",
     "/jan.auth.v1.AuthService/GetOpenidConfiguration",
 }
-# Public, and for readers on any web page: no page's credentials are asked for or let through (CONTRACT 1.3).
+# Public, and for readers on any web page: no page's credentials are asked for or let through (CONTRACT 1.3). So is what
+# is open to strangers besides (ACCESS_OPTIONAL), for a link to it may be on any page.
 ANY_ORIGIN = {"/v1/public/shares/{slug}"}
 _TIMEOUT = 60.0
 _GRACE = 5.0  # services keep STREAM_TIMEOUT themselves and say so in the stream; Envoy could only cut it off
+# Bytes of a request that are kept for another attempt. What the service reads as it arrives can be of any length.
+_KEPT_OF_PIECES = 65536
 _RETRY = "connect-failure,refused-stream,reset-before-request"
 _RETRY_SAFE = f"{_RETRY},reset"
 
 # CONTRACT 1.3: headers that a browser may send, and those it may read. The OpenAI SDK adds x-stainless-*.
 _CORS_REQUEST = (
-    "accept, authorization, content-type, grpc-timeout, idempotency-key, last-event-id, mcp-method, mcp-name, "
-    "mcp-protocol-version, mcp-session-id, openai-organization, openai-project, traceparent, tracestate, x-api-key, "
-    "x-conversation-id, x-grpc-web, x-provider-data, x-request-id, x-tool-call-id, x-user-agent, x-stainless-arch, "
+    "accept, authorization, content-type, grpc-timeout, idempotency-key, if-none-match, if-range, last-event-id, "
+    "mcp-method, mcp-name, mcp-protocol-version, mcp-session-id, openai-organization, openai-project, range, "
+    "traceparent, tracestate, x-api-key, x-conversation-id, x-grpc-web, x-provider-data, x-request-id, "
+    "x-tool-call-id, x-user-agent, x-stainless-arch, "
     "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-retry-count, x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )
@@ -196,6 +201,7 @@ def _port(
 ) -> dict[str, Any]:
     free = [each for each in table if (each.prefix if each.verb == GRPC else "") + each.path in FREE]
     open_ = [each for each in table if each.path in ANY_ORIGIN]
+    anybody = routes([*open_, *(each for each in table if each.access == "optional" and each.verb != GRPC)])
     ordered = routes([each for each in table if each not in free and each not in open_], exact=HOT)
     clusters = [operation.cluster for operation in table]
     main = max(set(clusters), key=clusters.count)  # the one with most to serve answers for the whole port
@@ -206,18 +212,19 @@ def _port(
         "hot": [_row(route, settings) for route in ordered if route.path],
         "free_rest": [_row(route, settings) for route in routes(free) if route.verb != GRPC],
         "open_rest": [_row(route, settings) for route in routes(open_)],
+        "any_origin": [_row(route, settings) for route in anybody],
         "free_grpc": [_row(route, settings) for route in routes(free) if route.verb == GRPC],
         **{
             f"{access}_{kind}": [
                 _row(route, settings)
                 for route in ordered
-                if not route.path and route.public == (access == "public") and (route.verb == GRPC) == (kind == "grpc")
+                if not route.path and route.access == access and (route.verb == GRPC) == (kind == "grpc")
             ]
-            for access in ("public", "user")
+            for access in ("public", "optional", "user")
             for kind in ("rest", "grpc")
         },
         "health": health,
-        "keys": [{"path": f"{prefix}/.well-known/jwks.json"} for prefix in prefixes],
+        "keys": rf"({'|'.join(map(re.escape, prefixes))})/\.well-known/jwks\.json",
         "main": main,
         "standard": [{"service": service, "cluster": main} for service in standard],
     }
@@ -233,6 +240,7 @@ def _row(route: Route, settings: Settings) -> dict[str, Any]:
         "timeout": _seconds(timeout),
         "idle_timeout": _seconds(max(timeout, 300)),
         "retry_on": _RETRY_SAFE if route.verb == "GET" else _RETRY,
+        "kept": _KEPT_OF_PIECES if route.pieces else None,
         "path": route.path,
         "verb": route.verb,
         "head": route.verb == "HEAD",

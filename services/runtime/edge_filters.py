@@ -13,6 +13,9 @@ from services.runtime.refusals import retry_details, too_large_details
 
 _CLAIMS = "envoy.filters.http.jwt_authn"  # where that filter puts them, under `jwt` and `external`
 
+_TOKEN = {"safe_regex": {"regex": ".*[Bb]earer .*"}}
+_NO_TOKEN = {"string_match": _TOKEN, "invert_match": True, "treat_missing_header_as_empty": True}
+
 
 def key_files(settings: Settings) -> list[str]:
     """The key sets that Envoy reads."""
@@ -23,11 +26,17 @@ def issuers(settings: Settings) -> dict[str, Any]:
     """Whose tokens pass. The claims of each issuer have a place of their own: those of another are never ours."""
     own = _provider(settings, settings.issuer, settings.auth_audience, JWKS, "jwt")
     if not settings.oidc_issuer_url:
-        return {"providers": {"own": own}, "requirement": {"provider_name": "own"}, "external": []}
+        return {"providers": {"own": own}, **_requirements(["own"]), "external": []}
     external = _provider(settings, settings.oidc_issuer_url, settings.external_audience, EXTERNAL_JWKS, "external")
     providers = {"own": own, "external": external}
-    any_of = [{"provider_name": name} for name in providers]
-    return {"providers": providers, "requirement": {"requires_any": {"requirements": any_of}}, "external": [{}]}
+    return {"providers": providers, **_requirements(list(providers)), "external": [{}]}
+
+
+def _requirements(providers: list[str]) -> dict[str, Any]:
+    """What a `user` route asks for, and an `optional` one: there no token is as good as a good one."""
+    good: list[dict[str, Any]] = [{"provider_name": name} for name in providers]
+    any_of, or_none = ({"requires_any": {"requirements": each}} for each in (good, [*good, {"allow_missing": {}}]))
+    return {"requirement": any_of if len(good) > 1 else good[0], "optional_requirement": or_none}
 
 
 def _provider(settings: Settings, issuer: str, audience: str, keys: str, claims: str) -> dict[str, Any]:
@@ -75,10 +84,14 @@ def _callers() -> list[dict[str, Any]]:
         {"metadata": {"descriptor_key": "caller", "source": "ROUTE_ENTRY", "metadata_key": route}},
         {"masked_remote_address": address},
     ]
+    # A route where a credential is optional has the header; what jwt_authn takes for a token it has verified.
+    unknown = [{"name": "x-edge-stranger", "present_match": True}, {"name": "authorization", **_NO_TOKEN}]
+    stranger = {"descriptor_key": "caller", "descriptor_value": "address", "headers": unknown}
     method = _claim("caller", "jwt", "auth_method", default="jwt")
     external = {"generic_key": {"descriptor_key": "caller", "descriptor_value": "external"}}
     return [
         {"actions": anonymous},
+        {"actions": [{"header_value_match": stranger}, {"masked_remote_address": address}]},
         {"actions": [external, _claim("account", "external", "sub")]},
         {"actions": [method, _claim("account", "jwt", "sub")]},
         {"actions": [_claim("caller", "jwt", "auth_method"), _claim("api_key", "jwt", "sid")], "key": True},

@@ -12,7 +12,7 @@ Engines and stores raise the subclasses below; `door.py` turns them into a gRPC 
     ├── MethodNotAllowed   405      ├── Internal            500
     ├── RequestTimeout     408      ├── NotImplementedYet   501
     ├── Gone               410      ├── UpstreamFailed      502
-    │                               │   └── UpstreamRefused
+    ├── NotSatisfiable     416      │   └── UpstreamRefused
     │                               ├── Unavailable         503
     │                               └── UpstreamTimeout     504
 """
@@ -37,6 +37,8 @@ class ApiError(Exception):
     """An error whose message is written for the caller; the private cause belongs in `__cause__` and the log."""
 
     kind: ClassVar[Kind] = Kind(500, StatusCode.INTERNAL, "internal_error", "server_error")
+    headers: tuple[tuple[str, str], ...] = ()
+    """What the answer to a REST client says besides, names in lower case."""
 
     def __init__(
         self,
@@ -123,6 +125,16 @@ class TooLarge(ApiError):
     """A body or an object above its limit; the message names the limit."""
 
     kind = Kind(413, StatusCode.OUT_OF_RANGE, "size_error", "max_size_exceeded")
+
+
+class NotSatisfiable(ApiError):
+    """The part that was asked for lies behind the end of a file of `size` bytes (RFC 9110, 15.5.17)."""
+
+    kind = Kind(416, StatusCode.OUT_OF_RANGE, "invalid_request_error", "range_not_satisfiable")
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size} bytes; 'Range' asks for what lies behind its end")
+        self.headers = (("content-range", f"bytes */{size}"),)
 
 
 class RateLimited(ApiError):

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from services.runtime import db, vault
 from services.runtime.config import Settings
 from services.runtime.db import Database
+from services.runtime.grants import Grants
 from services.runtime.identity import EXTERNAL_JWKS, JWKS, KeyFile, Provider, TokenVerifier
 from services.runtime.metrics import Metrics
+from services.runtime.neighbours import Neighbours
 from services.runtime.revocation import DenyList
 from services.runtime.status import Check
 from services.runtime.vault import Vault
@@ -24,6 +26,7 @@ class Storage:
     watch: Watch
     """Not started yet: rooms say first what they want to hear."""
     vault: Vault
+    grants: Grants
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Foundation:
     verifier: TokenVerifier
     storage: Storage | None
     """None only in tests of rooms that need no database."""
+    neighbours: Neighbours
     checks: dict[str, Check] = field(default_factory=dict)
 
 
@@ -50,9 +54,13 @@ async def lay(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Fo
         audience=settings.auth_audience,
         skew=settings.auth_clock_skew,
         external=_external(settings),
+        grants=storage.grants if storage is not None else None,
         denies=denied.denies if storage is not None else lambda token_id, session_id: False,
     )
-    foundation = Foundation(settings, metrics, stack, verifier, storage)
+    elsewhere = {"llm": settings.llm_service, "media": settings.media_service, "mcp": settings.mcp_service}
+    neighbours = Neighbours(elsewhere)
+    stack.push_async_callback(neighbours.close)
+    foundation = Foundation(settings, metrics, stack, verifier, storage, neighbours)
     foundation.checks["signing keys"] = verifier.ready
     if storage is not None:
         denied.follow(storage.watch)
@@ -63,7 +71,8 @@ async def lay(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> Fo
 async def _storage(settings: Settings, stack: AsyncExitStack) -> Storage:
     database = await db.connect(settings.database_url)
     stack.push_async_callback(database.close)
-    return Storage(database, Watch(settings.database_url), vault.load(settings))
+    sealed = vault.load(settings)
+    return Storage(database, Watch(settings.database_url), sealed, Grants(sealed.key("grants")))
 
 
 def _external(settings: Settings) -> tuple[Provider, KeyFile] | None:

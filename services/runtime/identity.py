@@ -16,6 +16,8 @@ import jwt
 import orjson
 
 from services.runtime.errors import Unauthenticated
+from services.runtime.grants import ISSUER as GRANTS
+from services.runtime.grants import Grants
 
 # What a public key may sign with when it does not say; no shared secrets.
 ALGORITHMS = {
@@ -124,7 +126,8 @@ def _usable(jwks: Sequence[dict[str, Any]]) -> Iterator[tuple[tuple[str, str], j
 
 class TokenVerifier:
     """Verifies access tokens, ours and those of an external provider, and remembers those that were good, so that the
-    hot path pays for a signature once. `denies` tells of token and session ids whether they are revoked."""
+    hot path pays for a signature once. `grants` are what rooms of this server act under for users who are not there;
+    `denies` tells of token and session ids whether they are revoked."""
 
     def __init__(
         self,
@@ -134,10 +137,12 @@ class TokenVerifier:
         audience: str,
         skew: float,
         external: tuple[Provider, KeyFile] | None = None,
+        grants: Grants | None = None,
         denies: Callable[[str, str], bool] = lambda token_id, session_id: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
+        self._grants = grants
         self._issuer = issuer
         self._audience = audience
         self._skew = skew
@@ -172,6 +177,8 @@ class TokenVerifier:
             header, said = jwt.get_unverified_header(token), jwt.decode(token, options={"verify_signature": False})
             if self._external is not None and said.get("iss") == self._external[0].issuer:
                 return self._verify_external(token, header, *self._external)
+            if self._grants is not None and said.get("iss") == GRANTS:
+                return _identity(self._grants.claims(token), token)
             claims = self._claims(token, _key(self._keys, header), self._issuer, self._audience, "iat")
             return _identity(claims, token)
         except jwt.ExpiredSignatureError as error:

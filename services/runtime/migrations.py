@@ -64,11 +64,13 @@ async def migrate(database: Database, services: Path = _SERVICES) -> list[Migrat
     Raises `MigrationError` when a file fails or an applied one has changed, `Unavailable` without a database."""
     migrations = find(services)
     async with database.connection() as connection:
+        await connection.execute("SET statement_timeout = 0")  # to wait for others, and to migrate, takes what it takes
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK, within=None)
         try:
             return await _apply(connection, migrations)
         finally:
             await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+            await connection.execute("RESET statement_timeout")
 
 
 async def _apply(connection: Connection, migrations: list[Migration]) -> list[Migration]:

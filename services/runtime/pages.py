@@ -23,15 +23,16 @@ shows; with the index (user_id, updated_at, id) no page costs more than the firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from services.runtime.db import Row
 from services.runtime.errors import InvalidRequest
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 20, 100
 
+Kind = TypeVar("Kind")
 Order = Literal["asc", "desc"]
 _WORDS = {
     "asc": {"direction": "ASC", "beyond": ">", "start": "-infinity"},
@@ -107,6 +108,27 @@ def page_of(request: ListRequest, *, order: Order = "desc") -> Page:
         raise invalid_cursor()
     limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
     return Page(min(max(limit, 1), LARGEST_LIMIT), request.after, given or 0, _order(request.order) or order)
+
+
+def page_in_memory(rows: Sequence[Kind], page: Page, key: Callable[[Kind], str]) -> tuple[list[Kind], dict[str, Any]]:
+    """One page of rows that are no rows of the database, by `key` upwards, and its envelope. Raises `InvalidRequest`
+    for a cursor that is none of them."""
+    ordered = list(rows) if page.order == "asc" else list(reversed(rows))
+    keys = [key(row) for row in ordered]
+    if page.after and page.after not in keys:
+        raise invalid_cursor()
+    begin = keys.index(page.after) + 1 if page.after else page.offset
+    shown = ordered[begin : begin + page.limit]
+    more = begin + page.limit < len(ordered)
+    last = key(shown[-1]) if shown else None
+    return shown, {
+        "object": "list",
+        "first_id": key(shown[0]) if shown else None,
+        "last_id": last,
+        "has_more": more,
+        "total_count": len(ordered),
+        "next_after": last if more else None,
+    }
 
 
 def invalid_cursor() -> InvalidRequest:

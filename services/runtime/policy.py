@@ -37,7 +37,7 @@ def marks(services: Iterable[ServiceDescriptor]) -> dict[str, int]:
 
 
 def scopes(services: Iterable[ServiceDescriptor]) -> dict[str, str]:
-    """Map `/package.Service/Method` to the scope that an API key needs for it."""
+    """Map `/package.Service/Method` to the scope that an API key needs for it; empty: the method asks for it."""
     return {f"/{service.full_name}/{method.name}": _scope(method) for service in services for method in service.methods}
 
 
@@ -46,9 +46,8 @@ def _scope(method: MethodDescriptor) -> str:
     if options.Extensions[ACCESS] == access_pb2.ACCESS_ADMIN:
         return "admin"
     reads = options.Extensions[annotations_pb2.http].WhichOneof("pattern") == "get"
-    return {access_pb2.SCOPE_READ: "read", access_pb2.SCOPE_WRITE: "write"}.get(
-        options.Extensions[SCOPE], "read" if reads else "write"
-    )
+    marked = {access_pb2.SCOPE_READ: "read", access_pb2.SCOPE_WRITE: "write", access_pb2.SCOPE_OF_REQUEST: ""}
+    return marked.get(options.Extensions[SCOPE], "read" if reads else "write")
 
 
 def keyed(services: Iterable[ServiceDescriptor]) -> set[str]:
@@ -71,19 +70,24 @@ class Policy:
         self._scopes = scopes(services)
 
     def admit(self, method: str, authorization: str) -> Identity | None:
-        """Who calls `method`; None when it is public. Raises `Unauthenticated` or `PermissionDenied`."""
+        """Who calls `method`; None when it is public, or open to strangers and the caller is one. Raises
+        `Unauthenticated` or `PermissionDenied`."""
         mark = self._marks.get(method, access_pb2.ACCESS_USER)
-        if mark == access_pb2.ACCESS_PUBLIC:
+        if mark == access_pb2.ACCESS_PUBLIC or (mark == access_pb2.ACCESS_OPTIONAL and not authorization):
             return None
         caller = self._verifier.verify(bearer(authorization))
         if mark == access_pb2.ACCESS_JWT and caller.auth_method != "jwt":
             raise PermissionDenied("This needs a signed-in user; an API key is not enough")
         if mark == access_pb2.ACCESS_ADMIN and not caller.is_admin:
             raise PermissionDenied("This is for administrators", code="admin_required")
-        scope = self._scopes.get(method, "write")
-        if scope not in caller.scopes:
-            raise PermissionDenied(f"This needs an API key with the scope '{scope}'", code="insufficient_scope")
+        check_scope(caller, self._scopes.get(method, "write"))
         return caller
+
+
+def check_scope(caller: Identity, scope: str) -> None:
+    """Raise `PermissionDenied` when the caller's API key lacks the scope; empty is none."""
+    if scope and scope not in caller.scopes:
+        raise PermissionDenied(f"This needs an API key with the scope '{scope}'", code="insufficient_scope")
 
 
 def bearer(authorization: str) -> str:

@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from services.runtime.db import LARGEST_POOL
 from services.runtime.machine import may_enter, remove_sockets, socket_directory
 from services.runtime.supervisor import Account, Process, StartError, accepts, spawn
 
@@ -58,6 +59,12 @@ CREATE EXTENSION vector;
 CREATE ROLE jan LOGIN;
 CREATE DATABASE jan OWNER jan STRATEGY file_copy;
 """
+
+
+def enough_connections(processes: int) -> int:
+    """How many connections the server must take so that each of these processes has those of its pool and its watch,
+    and some are left for whoever looks in."""
+    return max(100, processes * (LARGEST_POOL + 1) + 20)
 
 
 class EmbeddedPostgres:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
@@ -18,10 +19,18 @@ from services.runtime.policy import marks
 
 GRPC = "GRPC"
 """The verb of an operation that is called as native gRPC or gRPC-Web."""
+SLOW = {"jan.mcp.v1.ToolService"}
+"""Services whose answers may take as long as streams, though they are none: a tool has the time that settings say."""
+
+
+Access = Literal["public", "optional", "user"]
+"""Who may pass: anybody, anybody whose credential is good if there is one, or only who has a good one."""
+_ACCESS: dict[int, Access] = {access_pb2.ACCESS_PUBLIC: "public", access_pb2.ACCESS_OPTIONAL: "optional"}
+_STRICTEST_LAST = ("public", "optional", "user")
 
 
 class AmbiguousRoute(Exception):
-    """A public path pattern also covers a path that needs a credential; one of the two must be renamed."""
+    """A path pattern also covers a path that fewer may call; one of the two must be renamed."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,11 @@ class Operation:
     verb: str
     path: str
     cluster: str
-    public: bool
+    access: Access
     generation: bool
     prefix: str = ""
+    pieces: bool = False
+    """Whether the request is a stream, such as a body that the service reads as it arrives."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class Route:
 
     verb: str
     cluster: str
-    public: bool
+    access: Access
     generation: bool
+    pieces: bool = False
     regex: str = ""
     path: str = ""
 
@@ -60,13 +72,14 @@ def operations(files: Mapping[str, Sequence[FileDescriptor]]) -> list[Operation]
 
 
 def _of_service(service: ServiceDescriptor, cluster: str) -> Iterator[Operation]:
-    generation = any(method.server_streaming for method in service.methods)
-    access = marks([service])
+    generation = service.full_name in SLOW or any(method.server_streaming for method in service.methods)
+    found = marks([service])
     for method in service.methods:
-        public = access[f"/{service.full_name}/{method.name}"] == access_pb2.ACCESS_PUBLIC
-        yield Operation(GRPC, f"/{method.name}", cluster, public, generation, prefix=f"/{service.full_name}")
+        access = _ACCESS.get(found[f"/{service.full_name}/{method.name}"], "user")
+        called = Operation(GRPC, f"/{method.name}", cluster, access, generation, pieces=method.client_streaming)
+        yield replace(called, prefix=f"/{service.full_name}")
         for verb, path in map(verb_and_path, http_rules(method.GetOptions())):
-            yield Operation(verb, path, cluster, public, generation)
+            yield replace(called, verb=verb, path=path)
 
 
 def http_rules(options: MethodOptions) -> list[http_pb2.HttpRule]:
@@ -92,8 +105,9 @@ def aliases(own: Iterable[Operation], prefixes: Iterable[str]) -> list[Operation
 def routes(table: Iterable[Operation], *, exact: Sequence[str] = ()) -> list[Route]:
     """Few routes that cover `table`, in the order in which they must be tried.
 
-    First the paths in `exact`, one route each, then public ones, then those that need a credential; literal paths
-    before patterns, as the transcoder decides. The first of two operations with the same verb and path counts.
+    First the paths in `exact`, one route each, then public ones, those for whom a credential is optional, and those
+    that need one; literal paths before patterns, as the transcoder decides. The first of two operations with the same
+    verb and path counts.
     Raises `AmbiguousRoute`.
     """
     unique = list({(each.verb, each.prefix + each.path): each for each in reversed(list(table))}.values())[::-1]
@@ -101,18 +115,26 @@ def routes(table: Iterable[Operation], *, exact: Sequence[str] = ()) -> list[Rou
     hot = [each for each in unique if not each.prefix and each.path in exact]
     rest = sorted((each for each in unique if each not in hot), key=_rank)
     return [
-        *(Route(each.verb, each.cluster, each.public, each.generation, path=each.path) for each in hot),
+        *(_like(each, path=each.path) for each in hot),
         *(_route(list(group)) for _, group in groupby(rest, key=_rank)),
     ]
 
 
-def _rank(each: Operation) -> tuple[bool, bool, str, str, bool]:
-    return not each.public, "{" in each.path, each.cluster, each.verb, each.generation
+def _rank(each: Operation) -> tuple[int, bool, str, str, bool, bool]:
+    strictness = _STRICTEST_LAST.index(each.access)
+    return strictness, _is_pattern(each), each.cluster, each.verb, each.generation, each.pieces
+
+
+def _is_pattern(each: Operation) -> bool:
+    return "{" in each.path or "*" in each.path
 
 
 def _route(group: Sequence[Operation]) -> Route:
-    first = group[0]
-    return Route(first.verb, first.cluster, first.public, first.generation, regex=_alternation(group))
+    return _like(group[0], regex=_alternation(group))
+
+
+def _like(each: Operation, *, regex: str = "", path: str = "") -> Route:
+    return Route(each.verb, each.cluster, each.access, each.generation, each.pieces, regex, path)
 
 
 def _alternation(group: Iterable[Operation]) -> str:
@@ -138,11 +160,14 @@ def pattern(template: str) -> str:
 
 
 def _refuse_shadows(table: Iterable[Operation]) -> None:
-    """Public routes are tried first, so a public pattern must not cover a path that needs a credential."""
+    """Who lets more people in is tried first, so its patterns must not cover a path that lets in fewer."""
     table = list(table)
-    for open_ in (each for each in table if each.public and "{" in each.path):
-        covers = re.compile(pattern(open_.prefix + open_.path))
-        for closed in (each for each in table if not each.public and each.verb == open_.verb):
-            example = re.sub(r"\{[^}]+\}", "x", closed.prefix + closed.path)
+    for wide in (each for each in table if _is_pattern(each) and each.access != "user"):
+        covers = re.compile(pattern(wide.prefix + wide.path))
+        stricter = _STRICTEST_LAST[_STRICTEST_LAST.index(wide.access) + 1 :]
+        for closed in (each for each in table if each.access in stricter and each.verb == wide.verb):
+            example = re.sub(r"\{[^}]+\}|\*+", "x", closed.prefix + closed.path)
             if covers.fullmatch(example):
-                raise AmbiguousRoute(f"{open_.verb} {open_.path} is public and covers {closed.path}, which is not")
+                raise AmbiguousRoute(
+                    f"{wide.verb} {wide.path} is {wide.access} and covers {closed.path}, which is {closed.access}"
+                )

@@ -122,6 +122,8 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         # The default of 4 MiB would answer RESOURCE_EXHAUSTED, which REST shows as 429.
         ("grpc.max_receive_message_length", max_message_bytes + 64 * 1024),
         ("grpc.max_send_message_length", -1),
+        # Else the window of a stream grows to several MiB: 200 uploads that wait for a disk would take 2 GB.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_metadata_size", 64 * 1024),
         ("grpc.so_reuseport", 0),
         # Envoy pings idle connections every 30 s; more than that is abuse (gRFC A8).

@@ -44,6 +44,7 @@ def trailers(error: ApiError, request_id: str, *, rest: bool) -> Metadata:
         body["error"] |= {"message": message(error), "param": _param(error)}
         metadata.append(("x-http-status", str(error.kind.http)))
         metadata.append(("x-error-json", json.dumps(body, separators=(",", ":"))))
+        metadata.extend(error.headers)
     if rest and error.retry_after is not None:
         metadata.append(("retry-after", str(max(1, math.ceil(error.retry_after)))))
     return tuple(metadata)

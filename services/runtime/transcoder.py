@@ -66,12 +66,9 @@ def descriptor_set(files: Iterable[FileDescriptor], prefixes: Sequence[str], *, 
     return result
 
 
-def path_variables(rules: Sequence[http_pb2.HttpRule]) -> frozenset[str]:
-    """The fields that the paths of a method's http rules hold. Raises `UnservableRule`."""
-    variables = {frozenset(re.findall(_VARIABLE, verb_and_path(each)[1])) for each in rules}
-    if len(variables) != 1:
-        raise UnservableRule("every http rule of a method must have the same variables")
-    return variables.pop()
+def path_variables(rules: Iterable[http_pb2.HttpRule]) -> frozenset[str]:
+    """The fields that the paths of a method's http rules hold, each path all or some of them."""
+    return frozenset(name for each in rules for name in re.findall(_VARIABLE, verb_and_path(each)[1]))
 
 
 def _narrow(

@@ -45,8 +45,12 @@ class Vault:
         except (InvalidTag, ValueError) as error:
             raise Unreadable(f"this cannot be opened for {purpose}") from error
 
+    def key(self, purpose: str) -> bytes:
+        """32 bytes to sign with for that purpose, the same in every process of the installation."""
+        return HKDF(SHA256(), 32, salt=None, info=f"jan-server {purpose}".encode()).derive(self._secret)
+
     def _derive(self, purpose: str) -> AESGCM:
-        return AESGCM(HKDF(SHA256(), 32, salt=None, info=f"jan-server {purpose}".encode()).derive(self._secret))
+        return AESGCM(self.key(purpose))
 
 
 def load(settings: Settings) -> Vault:

@@ -1,17 +1,16 @@
-"""One throw-away PostgreSQL for the session, and a fresh copy of the migrated database for every test that asks."""
+"""One throw-away PostgreSQL for the session, and an empty migrated database for every test that asks."""
 
 from collections.abc import AsyncIterator
-from itertools import count
 
 import pytest
 import pytest_asyncio
 
+from services.mcp.documents.store import DocumentStore
 from services.runtime import db
 from services.runtime.db import Database
 from services.runtime.migrations import migrate
 from services.runtime.postgres import EmbeddedPostgres, throwaway
-
-_numbers = count(1)
+from tests.grpc.databases import Databases
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -20,21 +19,34 @@ async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Em
     async with throwaway(tmp_path_factory.mktemp("data")) as server:
         template = await db.connect(server.url)
         await migrate(template)
+        await DocumentStore(template).prepare()
         await template.close()
         yield server
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: EmbeddedPostgres) -> Databases:
+    """Migrated databases."""
+    return Databases(postgres, "jan")
+
+
+@pytest.fixture(scope="session")
+def bare_databases(postgres: EmbeddedPostgres) -> Databases:
+    """Databases in which tests make the tables."""
+    return Databases(postgres, "template1", remove="DROP OWNED BY jan CASCADE")
+
+
 @pytest_asyncio.fixture
-async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def database_url(databases: Databases) -> AsyncIterator[str]:
     """A migrated, empty database of the test's own."""
-    async for url in _fresh(postgres, template="jan"):
+    async with databases.one() as url:
         yield url
 
 
 @pytest_asyncio.fixture
-async def bare_database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def bare_database_url(bare_databases: Databases) -> AsyncIterator[str]:
     """A database without any migration."""
-    async for url in _fresh(postgres, template="template1"):
+    async with bare_databases.one() as url:
         yield url
 
 
@@ -50,17 +62,6 @@ async def bare_database(bare_database_url: str) -> AsyncIterator[Database]:
     """A pool to a database without any migration."""
     async for pool in _pool(bare_database_url):
         yield pool
-
-
-async def _fresh(server: EmbeddedPostgres, *, template: str) -> AsyncIterator[str]:
-    name = f"test_{next(_numbers)}"
-    maintenance = await db.connect(server.url_of("postgres", role="postgres"))
-    try:
-        await maintenance.execute(f"CREATE DATABASE {name} OWNER jan TEMPLATE {template} STRATEGY file_copy")
-        yield server.url_of(name)
-        await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await maintenance.close()
 
 
 async def _pool(url: str) -> AsyncIterator[Database]:

@@ -1,4 +1,4 @@
-"""Conversations of tests: who has them, what is asked of the two services about them, and how it is refused."""
+"""Conversations of tests: who has them, what is asked of their service, and how it is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf import json_format, struct_pb2
 from grpc import StatusCode
-from jan.llm.v1 import conversations_pb2, conversations_pb2_grpc, items_pb2, items_pb2_grpc
+from jan.llm.v1 import conversations_pb2, conversations_pb2_grpc, items_pb2
 
 from services.runtime.db import Database
 from tests.grpc.keys import Account
@@ -29,21 +29,18 @@ NO_IDS = [
 
 
 class Person:
-    """An account with both services at hand: `await ada.create(title="a")`, `await ada.add(id, "hello")`."""
+    """An account with the service at hand: `await ada.create(title="a")`, `await ada.add(id, "hello")`."""
 
     def __init__(self, rig: Rig, account: Account) -> None:
         self.user_id = account.user_id
         self.metadata = account.signed_in
-        self._stubs: Any = {
-            conversations_pb2: conversations_pb2_grpc.ConversationServiceStub(rig.channel),
-            items_pb2: items_pb2_grpc.ItemServiceStub(rig.channel),
-        }
+        self._stub: Any = conversations_pb2_grpc.ConversationServiceStub(rig.channel)
 
     def ask(self, method: str, **fields: Any) -> Any:
-        """The call of a method of either service."""
+        """The call of a method."""
         module: Any = conversations_pb2 if hasattr(conversations_pb2, f"{method}Request") else items_pb2
         request = getattr(module, f"{method}Request")(**fields)
-        return getattr(self._stubs[module], method)(request, metadata=self.metadata, timeout=SECONDS)
+        return getattr(self._stub, method)(request, metadata=self.metadata, timeout=SECONDS)
 
     async def create(self, **fields: Any) -> Any:
         """A new conversation."""

@@ -287,6 +287,9 @@ async def test_what_administrators_say_goes_before_what_providers_say(tell: Admi
         ({"pricing": {"prompt": -1}}, "pricing.prompt"),
         ({"context_window": 100_000_001}, "context_window"),
         ({"reason": "x" * 1025}, "reason"),
+        ({"reason": "a\0b"}, "reason"),
+        ({"family": "a\0b"}, "family"),
+        ({"pricing": {"currency": "\0"}}, "pricing.currency"),
     ],
 )
 async def test_changes_that_cannot_be_are_refused(tell: Admin, change: dict[str, Any], param: str) -> None:
@@ -335,6 +338,20 @@ async def test_every_change_is_written_to_the_audit_log(tell: Admin, boss: Accou
 # Many at once
 
 
+async def test_a_thousand_ids_of_a_large_catalog_do_not_hold_up_the_server(
+    tmp_path: Path, database_url: str, database: Database
+) -> None:
+    names = [f"org/model-{number}" for number in range(3000)]
+    file = file_of(tmp_path, {"name": "engine", "url": "http://127.0.0.1:9/v1", "models": names})
+    settings = {"jan_provider_configs_file": file, "database_url": database_url}
+    async with running(tmp_path, "auth", "llm", **settings) as rig:
+        tell = Admin(rig, await admin(rig, database))
+        async with asyncio.timeout(3):  # a look through the catalog for each id takes longer than that
+            off = await tell("BulkToggleProviderModels", model_ids=names[:1000], enabled=False)
+        assert off["data"] == {"count": 1000, "changed_count": 1000, "not_found": []}
+        assert len(await models(rig)) == 2001
+
+
 async def test_many_models_are_switched_at_once(rig: Rig, tell: Admin) -> None:
     row = await tell.model("org/qwen2.5-vl")
     ids = [row["id"], "llama-3.1-8b", "nope", "org/qwen2.5-vl"]
@@ -377,8 +394,8 @@ async def test_a_catalog_row_is_what_is_known_of_a_model_and_how_it_was_used(
     await tell.patch("org/qwen2.5-vl", pricing={"prompt": 0.5, "completion": 2})
     await database.execute(
         """
-        INSERT INTO usage (user_id, hour, model, requests, prompt_tokens, completion_tokens)
-        VALUES ('a', now(), 'org/qwen2.5-vl', 2, 10, 3), ('b', now(), 'org/qwen2.5-vl', 1, 10, 1)
+        INSERT INTO model_totals (model, requests, prompt_tokens, completion_tokens)
+        VALUES ('org/qwen2.5-vl', 3, 20, 4)
         """
     )
     row = (await tell("GetAdminCatalog", id="org/qwen2.5-vl"))["data"]
@@ -455,6 +472,30 @@ async def test_a_changed_catalog_row_keeps_what_was_known(rig: Rig, tell: Admin)
     assert ("context_window" in row, row["capabilities"], row["name"]) == (False, ["audio"], "Qwen VL")
 
 
+async def test_a_catalog_row_without_a_name_is_called_as_its_model(tell: Admin) -> None:
+    await tell("UpdateAdminCatalog", id="org/qwen2.5-vl", name="Qwen VL")
+    assert (await tell("UpdateAdminCatalog", id="org/qwen2.5-vl", name=""))["data"]["name"] == "org/qwen2.5-vl"
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"description": "a\0b"}, "description"),
+        ({"notes": "a\0b"}, "notes"),
+        ({"supported_parameters": {"names": ["x" * 16384]}}, "supported_parameters"),
+        ({"supported_parameters": {"default": {"stop": "x" * 16384}}}, "supported_parameters"),
+        ({"architecture": {"modality": "x" * 16384}}, "architecture"),
+        ({"reason": "a\0b"}, "reason"),
+    ],
+)
+async def test_changes_of_a_catalog_row_that_cannot_be_are_refused(
+    tell: Admin, change: dict[str, Any], param: str
+) -> None:
+    said = await refused(tell("UpdateAdminCatalog", id="org/qwen2.5-vl", **change))
+    assert said == (StatusCode.INVALID_ARGUMENT, "INVALID_PARAMETER", param)
+    assert (await tell("GetAdminCatalog", id="org/qwen2.5-vl"))["data"]["status"] == "init"
+
+
 @pytest.mark.parametrize(
     ("wanted", "ids"),
     [
@@ -497,3 +538,38 @@ async def test_only_administrators_administer_models(rig: Rig, method: str) -> N
     said = await refused(getattr(stranger, method)(request, timeout=SECONDS))
     assert said == (StatusCode.UNAUTHENTICATED, "UNAUTHORIZED", "")
     assert await models(rig) == ALL
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("method", "place", "param"),
+    [
+        ("UpdateProviderModel", lambda request: request.default_temperature, "default_temperature"),
+        ("UpdateProviderModel", lambda request: request.tags.values.add(), "tags"),
+        ("UpdateAdminCatalog", lambda request: default_of(request), "supported_parameters"),
+    ],
+)
+async def test_numbers_that_json_does_not_have_are_refused(
+    rig: Rig, boss: Account, method: str, place: Any, param: str, number: float
+) -> None:
+    request = getattr(admin_models_pb2, f"{method}Request")(id="org/qwen2.5-vl")
+    place(request).number_value = number
+    stub: Any = admin_models_pb2_grpc.AdminModelServiceStub(rig.channel)
+    said = await refused(getattr(stub, method)(request, metadata=boss.signed_in, timeout=SECONDS))
+    assert said == (StatusCode.INVALID_ARGUMENT, "INVALID_PARAMETER", param)
+
+
+def default_of(request: Any) -> Any:
+    return request.supported_parameters.default.fields["stop"]
+
+
+async def test_changes_at_the_same_time_all_survive(tell: Admin) -> None:
+    changes: dict[str, Any] = {"name": "Qwen", "family": "q", "tags": ["a"], "context_window": 9, "enabled": False}
+    await asyncio.gather(
+        *(tell.patch("org/qwen2.5-vl", **{name: value}) for name, value in changes.items()),
+        *(tell("UpdateAdminCatalog", id="org/qwen2.5-vl", **each) for each in ({"notes": "n"}, {"description": "d"})),
+    )
+    row = await tell.model("org/qwen2.5-vl")
+    assert {name: row[name] for name in changes} == changes
+    catalog = (await tell("GetAdminCatalog", id="org/qwen2.5-vl"))["data"]
+    assert (catalog["notes"], catalog["description"]) == ("n", "d")

@@ -13,7 +13,14 @@ from google.protobuf import json_format
 from grpc import StatusCode
 from jan.llm.v1 import admin_providers_pb2, admin_providers_pb2_grpc, models_pb2, models_pb2_grpc
 
+from services.llm.models.catalog_store import CatalogStore
+from services.llm.models.offers import listed, offers_of
+from services.llm.models.registry import Registry
+from services.llm.providers.entries import Address, Entry
+from services.runtime.audit import Change
 from services.runtime.db import Database
+from services.runtime.errors import NotFound
+from services.runtime.vault import Vault
 from tests.fake_upstream import FakeUpstream, status
 from tests.grpc.keys import Account, admin, guest
 from tests.grpc.rig import SECONDS, Rig, details, running
@@ -261,18 +268,83 @@ async def test_the_address_of_a_known_vendor_need_not_be_given(tell: Admin) -> N
         ({"base_url": "file:///etc/passwd"}, "base_url"),
         ({"base_url": "gopher://a/"}, "base_url"),
         ({"base_url": "http://user:word@host/v1"}, "base_url"),
+        ({"base_url": "http://:word@host/v1"}, "base_url"),
+        ({"base_url": "http://host/v1?key=secret"}, "base_url"),
+        ({"base_url": "http://host/v1#part"}, "base_url"),
+        ({"base_url": "http://ho st/v1"}, "base_url"),
         ({"base_url": "http://host:x/v1"}, "base_url"),
         ({"base_url": "http://host/\r\nx: y"}, "base_url"),
         ({"endpoints": [{"url": "http://host/v1"}]}, "base_url"),
         ({"base_url": "", "endpoints": [{"url": "host"}]}, "endpoints[0].url"),
         ({"base_url": "", "endpoints": [{"url": "http://host", "weight": 0}]}, "endpoints[0].weight"),
         ({"api_key": "a\r\nb: c"}, "api_key"),
+        ({"metadata": {"large": "x" * 65536}}, "metadata"),
+        ({"reason": "a\0b"}, "reason"),
     ],
 )
 async def test_providers_that_cannot_be_are_refused(tell: Admin, members: dict[str, Any], param: str) -> None:
     said = await refused(tell.create("http://127.0.0.1:9/v1", **members))
     assert said == (StatusCode.INVALID_ARGUMENT, "INVALID_PARAMETER", param)
     assert (await tell("ListProviders"))["total_count"] == 2
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+async def test_notes_with_numbers_that_json_does_not_have_are_refused(rig: Rig, boss: Account, number: float) -> None:
+    request = admin_providers_pb2.CreateProviderRequest(name="farm", base_url="http://127.0.0.1:9/v1")
+    request.metadata.fields["rack"].number_value = number
+    stub: Any = admin_providers_pb2_grpc.AdminProviderServiceStub(rig.channel)
+    said = await refused(stub.CreateProvider(request, metadata=boss.signed_in, timeout=SECONDS))
+    assert said == (StatusCode.INVALID_ARGUMENT, "INVALID_PARAMETER", "metadata")
+
+
+@pytest.mark.parametrize("change", [{"base_url": ""}, {"base_url": "ftp://host"}, {"name": " "}, {"vendor": ""}])
+async def test_changes_of_a_provider_that_cannot_be_are_refused(tell: Admin, change: dict[str, Any]) -> None:
+    made = await tell.create("http://127.0.0.1:9/v1")
+    (param,) = change
+    said = await refused(tell("UpdateProvider", id=made["id"], **change))
+    assert said == (StatusCode.INVALID_ARGUMENT, "INVALID_PARAMETER", param)
+    kept = (await tell("GetProvider", id=made["id"]))["data"]
+    assert (kept["name"], kept["base_url"]) == ("farm", "http://127.0.0.1:9/v1")
+
+
+async def test_what_one_process_has_made_every_other_knows_before_it_hears_of_it(
+    tell: Admin, boss: Account, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    async with running(tmp_path, "llm", **settings) as other:
+        elsewhere = Admin(other, boss)
+        for turn in range(5):
+            made = await tell.create("http://127.0.0.1:9/v1", name=f"farm {turn}")
+            changed = (await elsewhere("UpdateProvider", id=made["id"], name=f"barn {turn}"))["data"]
+            assert (await tell("GetProvider", id=made["id"]))["data"]["name"] == changed["name"]
+            await elsewhere("DeleteProvider", id=made["id"])
+            assert await refused(tell("GetProvider", id=made["id"])) == NOT_FOUND
+
+
+async def test_providers_that_are_not_asked_for_their_models_cannot_be_synced(
+    tell: Admin, upstream: FakeUpstream
+) -> None:
+    made = await tell.create(upstream.url, active=False)
+    rows = (await tell("ListProviders"))["data"]
+    for provider_id in [made["id"], *(row["id"] for row in rows if row["name"] in ("engine", "jan-server"))]:
+        assert await refused(tell("SyncProvider", id=provider_id)) == CONFIGURED
+    assert not upstream.requests
+
+
+async def test_models_seen_too_late_do_not_outlive_their_provider(
+    tell: Admin, database: Database, upstream: FakeUpstream
+) -> None:
+    made = await tell.create(upstream.url)
+    await database.execute("DELETE FROM provider_models")
+    entry = Entry("farm", "vllm", (Address(upstream.url),), made_id=made["id"])
+    offers = offers_of(entry, {upstream.url: listed([{"id": "late"}])}, Registry())
+    store = CatalogStore(database, Vault(b"s" * 32))
+    await store.remember(offers)
+    assert await database.fetchval("SELECT count(*) FROM provider_models WHERE model_id = 'late'") == 1
+    await tell("DeleteProvider", id=made["id"])
+    await store.remember(offers)
+    with pytest.raises(NotFound):
+        await store.change_model(offers[0], {"name": "Late"}, enabled=None, change=Change("usr_1", "", "req_1"))
+    assert await database.fetchval("SELECT count(*) FROM provider_models WHERE model_id = 'late'") == 0
 
 
 @pytest.mark.parametrize("provider_id", ["", "prov_nothing", "a\0b"])
@@ -305,12 +377,12 @@ async def test_every_change_of_a_provider_is_written_to_the_audit_log(
 ) -> None:
     made = await tell.create(upstream.url, reason="more room")
     await tell("UpdateProvider", id=made["id"], active=True, reason="why not")
-    await tell("SyncProvider", id=made["id"])
-    await tell("DeleteProvider", id=made["id"])
+    await tell("SyncProvider", id=made["id"], reason="new model")
+    await tell("DeleteProvider", id=made["id"], reason="sold")
     rows = await database.fetch("SELECT actor, action, target, reason FROM audit_log ORDER BY id")
     assert [tuple(each.values()) for each in rows] == [
         (boss.user_id, "provider.create", made["id"], "more room"),
         (boss.user_id, "provider.update", made["id"], "why not"),
-        (boss.user_id, "provider.sync", made["id"], ""),
-        (boss.user_id, "provider.delete", made["id"], ""),
+        (boss.user_id, "provider.sync", made["id"], "new model"),
+        (boss.user_id, "provider.delete", made["id"], "sold"),
     ]

@@ -215,7 +215,7 @@ async def test_a_conversation_shows_its_newest_hundred_items(ada: Person) -> Non
     made = await ada.create()
     for start in range(0, 120, 20):
         batch = [message(str(n)) for n in range(start, start + 20)]
-        await ada.ask("BatchCreateItems", conversation_id=made.id, items=batch)
+        await ada.ask("CreateItems", conversation_id=made.id, items=batch)
     shown = await ada.get(made.id)
     assert [item.content.string_value for item in shown.items] == [str(n) for n in range(20, 120)]
     assert (shown.items_has_more, shown.item_count) == (True, 120)

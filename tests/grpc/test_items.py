@@ -1,4 +1,4 @@
-"""ItemService against a real PostgreSQL."""
+"""The items of ConversationService against a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.grpc.rig import Rig, running
 from tests.grpc.talks import MISSING, NO_CURSOR, NO_IDS, WRONG, Explaining, Person, plain, refused, struct, value
 
 LONG = 1000
+LARGEST = 1 << 20
 PARTS = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "jan_" + "0" * 26}}]
 
 
@@ -58,7 +59,7 @@ def texts(answer: Any) -> list[str]:
 
 async def batch(person: Person, talk: str, *contents: Any) -> Any:
     items = [new(content) for content in contents]
-    return await person.ask("BatchCreateItems", conversation_id=talk, items=items)
+    return await person.ask("CreateItems", conversation_id=talk, items=items)
 
 
 # Storing
@@ -232,6 +233,24 @@ async def test_items_are_listed_oldest_first_page_by_page(ada: Person, talk: str
     assert (texts(behind), behind.total_count, behind.HasField("first_id")) == ([], 5, False)
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_page_ends_before_it_is_too_large_and_the_next_goes_on(
+    ada: Person, talk: str, database: Database, order: Any
+) -> None:
+    sizes = [10, 400, 10, 3000, 10, 400, 400, 10]
+    kept = [row["id"] for row in await append(database, ada.user_id, talk, [Draft("user", "x" * n) for n in sizes])]
+    store, seen, pages = ItemStore(database, largest=1000), list[str](), list[int]()
+    more, after = True, ""
+    while more:
+        listing = await store.page(ada.user_id, talk, Page(limit=5, order=order, after=after))
+        assert listing.total_count == len(sizes)
+        seen += [row["id"] for row in listing.rows]
+        pages.append(len(listing.rows))
+        more, after = listing.has_more, seen[-1]
+    assert seen == (kept if order == "asc" else kept[::-1])
+    assert pages == ([3, 1, 4] if order == "asc" else [4, 1, 3])
+
+
 async def test_an_empty_conversation_has_an_empty_list(ada: Person, talk: str) -> None:
     assert plain(await ada.items(talk)) == {"object": "list"}
 
@@ -371,6 +390,7 @@ async def test_an_item_of_a_generation_says_all_that_is_known_of_it(ada: Person,
         "output": {"a": [1]},
         "call_id": "call_2",
         "reasoning_content": "because",
+        "latency_ms": 5,
     }
 
 
@@ -474,7 +494,7 @@ async def test_items_are_read_from_an_index_however_long_the_conversation(databa
     await database.execute("VACUUM ANALYZE conversations, items")
     for page in (Page(order="asc"), Page(limit=100), Page(order="asc", after="msg_5_900"), Page(after="msg_5_900")):
         explaining = Explaining(database)
-        listing = await ItemStore(explaining).page("usr_ada", "conv_5", page)
+        listing = await ItemStore(explaining, largest=LARGEST).page("usr_ada", "conv_5", page)
         assert (len(listing.rows), listing.total_count) == (page.limit, LONG)
         found = [node for node in explaining.nodes if node.get("Relation Name") == "items"]
         assert {node["Node Type"] for node in found} <= {"Index Scan", "Index Only Scan"}

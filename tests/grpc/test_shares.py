@@ -25,9 +25,10 @@ from tests.grpc.talks import MISSING, NO_CURSOR, NO_IDS, WRONG, Person, plain, r
 DISABLED = (StatusCode.PERMISSION_DENIED, "SHARING_DISABLED", "")
 REVOKED = (StatusCode.NOT_FOUND, "SHARE_REVOKED", "")
 EXPIRED = (StatusCode.NOT_FOUND, "SHARE_EXPIRED", "")
+LARGEST = 1 << 20
 NO_SLUGS = ["0" * 22, "0" * 21, "0" * 23, "a\0" * 11, "' OR 1=1 -- xxxxxxxxxx", "", "ł" * 22, "x" * 9999]
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-OTHER_PICTURE = {"type": "input_image", "image_url": "jan_01k9x4zz01k9x4zz01k9x4zz01"}
+OTHER_PICTURE = {"type": "input_image", "image_url": "https://example.com/a.png"}
 TEXT = {"type": "text", "text": "look"}
 
 
@@ -187,7 +188,7 @@ async def test_readers_see_no_prompts_tools_or_reasoning(ada: Sharer, database: 
         Draft("assistant", "I think", type="reasoning", reasoning_content="hm"),
         Draft("assistant", "It is this", reasoning_content="private", model="m", usage={"total_tokens": 1}),
     ]
-    await ItemStore(database).append(ada.user_id, conversation, drafts)
+    await ItemStore(database, largest=LARGEST).append(ada.user_id, conversation, drafts)
     made = await ada.share(conversation)
     assert await ada.shown(made.slug) == ["What is it?", "It is this"]
 
@@ -217,7 +218,7 @@ async def test_content_is_shown_as_it_was_given(ada: Sharer) -> None:
 async def test_one_message_is_shared_with_the_one_before(ada: Sharer, database: Database) -> None:
     conversation = await talk(ada, "one", "two", "three")
     call = [Draft("assistant", type="function_call", name="f"), Draft("tool", "x"), Draft("assistant", "four")]
-    stored = await ItemStore(database).append(ada.user_id, conversation, call)
+    stored = await ItemStore(database, largest=LARGEST).append(ada.user_id, conversation, call)
     ids = [item.id for item in (await ada.items(conversation)).data]
     made = await ada.share(conversation, item_id=ids[1])
     assert (made.item_id, await ada.shown(made.slug)) == (ids[1], ["one", "two"])
@@ -232,7 +233,9 @@ async def test_only_messages_of_that_conversation_can_be_chosen(ada: Sharer, bob
         Draft("assistant", tool_calls=[{"id": "c"}]),
         Draft("system", "s"),
     ]
-    hidden = [item["id"] for item in await ItemStore(database).append(ada.user_id, conversation, silent)]
+    hidden = [
+        item["id"] for item in await ItemStore(database, largest=LARGEST).append(ada.user_id, conversation, silent)
+    ]
     elsewhere = [(await who.items(which)).data[0].id for who, which in ((ada, other), (bob, foreign))]
     for item_id in (*elsewhere, *hidden, "nonsense"):
         said = await refused(ada.share(conversation, item_id=item_id))

@@ -20,7 +20,6 @@ from jan.llm.v1 import (
     conversations_pb2,
     conversations_pb2_grpc,
     items_pb2,
-    items_pb2_grpc,
 )
 
 from services.runtime.db import Database
@@ -60,7 +59,6 @@ class Talk:
         self.account, self.id = account, conversation_id
         self.chats: Any = chat_pb2_grpc.ChatServiceStub(rig.channel)
         self.conversations: Any = conversations_pb2_grpc.ConversationServiceStub(rig.channel)
-        self.stored: Any = items_pb2_grpc.ItemServiceStub(rig.channel)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -95,7 +93,7 @@ class Talk:
     async def items(self) -> list[dict[str, Any]]:
         request = items_pb2.ListItemsRequest(conversation_id=self.id, limit=100)
         found = json_format.MessageToDict(
-            await self.stored.ListItems(request, **self.options), preserving_proto_field_name=True
+            await self.conversations.ListItems(request, **self.options), preserving_proto_field_name=True
         )
         return list(found.get("data", []))
 
@@ -112,11 +110,11 @@ class Talk:
         request = json_format.ParseDict(
             {"conversation_id": self.id, "item": {"role": role, "content": content}}, items_pb2.CreateItemRequest()
         )
-        return str((await self.stored.CreateItem(request, **self.options)).data.id)
+        return str((await self.conversations.CreateItem(request, **self.options)).data.id)
 
     async def regenerate(self, item_id: str, **members: Any) -> Any:
         request = items_pb2.RegenerateItemRequest(conversation_id=self.id, item_id=item_id, **members)
-        return (await self.stored.RegenerateItem(request, **self.options)).data
+        return (await self.conversations.RegenerateItem(request, **self.options)).data
 
 
 def reason(error: grpc.aio.AioRpcError) -> tuple[str, str]:
@@ -171,15 +169,28 @@ async def test_a_streamed_answer_is_kept_and_the_chunk_that_ends_it_names_the_co
     assert (await talk.items())[1]["usage"] == USAGE
 
 
+async def test_every_chunk_that_ends_a_choice_names_the_conversation_however_many_there_are(
+    talk: Talk, upstream: FakeUpstream
+) -> None:
+    ends = [chunk({"content": "a"}, index=n, finish_reason="stop") for n in range(2)]
+    for payloads in (ends[:1], ends, [chunk({"content": "b"}, index=1), *ends]):
+        upstream.script(sse(*payloads, "[DONE]"))
+        chunks = await talk.stream("Hi", n=len(payloads))
+        assert len(chunks) == len(payloads)
+        named = [each for each in chunks if "conversation" in each]
+        assert named == [each for each in chunks if each["choices"][0]["finish_reason"]]
+
+
 async def test_usage_that_was_asked_for_comes_after_the_end(talk: Talk) -> None:
     *_, ended, last = await talk.stream("Hi", stream_options={"include_usage": True})
     assert (ended["conversation"]["id"], last["choices"], last["usage"]) == (talk.id, [], USAGE)
 
 
-async def test_latency_is_kept(talk: Talk, database: Database) -> None:
+async def test_latency_is_kept_and_shown(talk: Talk) -> None:
     await talk.say("Hi")
-    latency = await database.fetchval("SELECT latency_ms FROM items WHERE role = 'assistant'")
-    assert 0 <= latency < SECONDS * 1000
+    asked, answered = await talk.items()
+    assert "latency_ms" not in asked
+    assert 0 <= answered["latency_ms"] < SECONDS * 1000
 
 
 async def test_the_next_turn_is_sent_with_what_was_said(talk: Talk, upstream: FakeUpstream) -> None:
@@ -512,19 +523,41 @@ async def test_a_thousand_turns_go_on_in_milliseconds(talk: Talk, database: Data
     assert await database.fetchval("SELECT max(position) FROM items") == 2010
 
 
+async def test_a_history_that_no_request_could_hold_is_trimmed(
+    tmp_path: Path, upstream: FakeUpstream, database_url: str
+) -> None:
+    async with serving(tmp_path, upstream, database_url, max_body_bytes=100_000) as rig:
+        talk = await begun(rig)
+        picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 40_000}}]
+        for number in range(3):
+            await talk.add("user", picture)
+            await talk.add("assistant", f"Picture {number}")
+        said = await talk.say("Which one?")
+        assert said["trimmed"] is True
+        roles = [each["content"] for each in upstream.posts[0].body["messages"]]
+        assert roles == [picture, "Picture 1", picture, "Picture 2", "Which one?"]
+        assert len(await talk.items()) < 8
+        assert (await talk.regenerate((await talk.items())[0]["id"])).content.string_value == "Hello world"
+
+
+async def test_a_message_that_is_too_long_for_an_item_is_not_kept(talk: Talk, upstream: FakeUpstream) -> None:
+    long = "x" * 100_001
+    assert await talk.refused(long) == ("invalid_parameter", "messages[0].content")
+    assert await talk.said() == []
+    await talk.say(long, store=False)
+    await talk.say({"role": "system", "content": long}, "Hi")
+    assert await talk.said() == [("user", "Hi"), ("assistant", "Hello world")]
+
+
 # Typed
 
 
-async def test_typed_calls_name_the_conversation_in_extra(talk: Talk) -> None:
-    body = talk.body("Hi")
-    conversation = body.pop("conversation")
-    request = json_format.ParseDict(
-        {**body, "extra": {"conversation": conversation}}, chat_pb2.CreateChatCompletionRequest()
-    )
+async def test_typed_calls_name_their_conversation(talk: Talk) -> None:
+    request = json_format.ParseDict(talk.body("Hi"), chat_pb2.CreateChatCompletionRequest())
     said = await talk.chats.CreateChatCompletion(request, **talk.options)
     chunks = [each async for each in talk.chats.StreamChatCompletion(request, **talk.options)]
-    marks = {"conversation": {"id": talk.id, "title": "Hi"}}
-    assert (json_format.MessageToDict(said.extra), json_format.MessageToDict(chunks[-1].extra)) == (marks, marks)
+    marks = chat_pb2.AttachedConversation(id=talk.id, title="Hi")
+    assert (said.conversation, chunks[-1].conversation) == (marks, marks)
     assert [role for role, _ in await talk.said()] == ["user", "assistant"] * 2
 
 
@@ -596,6 +629,16 @@ async def test_only_answers_and_messages_of_the_user_are_regenerated(rig: Rig, t
         assert reason(error.value) == ("invalid_parameter", "item_id")
 
 
+async def test_a_wrong_parameter_of_a_regeneration_is_named_and_nothing_changes(talk: Talk, told: list[str]) -> None:
+    before = await talk.items()
+    for name, value in (("store_reasoning", "yes"), ("stop", 5), ("n", 0), ("conversation", 5)):
+        given = json_format.ParseDict({"extra": {name: value}}, items_pb2.RegenerateItemRequest())
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await talk.regenerate(told[-1], extra=given.extra)
+        assert reason(error.value) == ("invalid_parameter", name)
+    assert await talk.items() == before
+
+
 async def test_what_is_absent_or_somebody_else_s_is_not_regenerated(rig: Rig, talk: Talk, told: list[str]) -> None:
     other = await begun(rig)
     for owner, conversation, item_id in (
@@ -632,10 +675,50 @@ async def test_a_message_deleted_meanwhile_gets_no_new_answer(
     first = asyncio.create_task(talk.regenerate(told[2]))
     await asyncio.to_thread(upstream.wait_for_posts, 3)
     request = items_pb2.DeleteItemRequest(conversation_id=talk.id, item_id=told[2])
-    await talk.stored.DeleteItem(request, **talk.options)
+    await talk.conversations.DeleteItem(request, **talk.options)
     gate.release()
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await first
     assert reason(error.value)[0] == "conflict"
     assert [each["id"] for each in await talk.items()] == [told[0], told[1], told[3]]
     await talk.say("Hi")
+
+
+async def test_a_conversation_deleted_meanwhile_gets_no_new_answer(
+    talk: Talk, told: list[str], upstream: FakeUpstream
+) -> None:
+    gate = upstream.gate()
+    upstream.script([gate, *answer(completion("Anew"))])
+    first = asyncio.create_task(talk.regenerate(told[2]))
+    await asyncio.to_thread(upstream.wait_for_posts, 3)
+    await talk.conversations.DeleteConversation(conversations_pb2.DeleteConversationRequest(id=talk.id), **talk.options)
+    gate.release()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await first
+    assert reason(error.value)[0] == "not_found"
+
+
+def nested(depth: int) -> Any:
+    return {"a": nested(depth - 1)} if depth else "x"
+
+
+async def test_what_is_kept_of_a_chat_can_be_shown_and_what_cannot_be_shown_is_not_kept(talk: Talk) -> None:
+    await talk.say({"role": "user", "content": [{"type": "odd", "a": nested(28)}]})
+    await talk.say({"role": "assistant", "tool_calls": [CALL | {"odd": nested(28)}]}, "Hi")
+    assert [role for role, _ in await talk.said()] == ["user", "assistant", "assistant", "user", "assistant"]
+    for depth in (29, 30, 200):
+        parts = [{"type": "odd", "a": nested(depth)}]
+        assert (await talk.refused({"role": "user", "content": parts}))[0] == "invalid_parameter"
+        calls = [CALL | {"odd": nested(depth)}]
+        assert (await talk.refused({"role": "assistant", "tool_calls": calls}, "Hi"))[0] == "invalid_parameter"
+    assert len(await talk.said()) == 5
+
+
+@pytest.mark.parametrize("kind", ["input_text", "output_text", "input_image", "odd"])
+async def test_parts_without_what_their_type_promises_are_the_models_to_judge(
+    talk: Talk, upstream: FakeUpstream, kind: str
+) -> None:
+    parts = [{"type": kind}]
+    for _ in range(2):
+        await talk.say({"role": "user", "content": parts})
+    assert [each["content"] for each in upstream.posts[1].body["messages"]] == [parts, "Hello world", parts]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from services.llm.accounting.accounting import MOST_TOKENS, Accounting
 from services.llm.accounting.period import period_of
 from services.llm.accounting.usage_ledger import UsageLedger
-from services.llm.accounting.usage_store import Heading, UsageStore
+from services.llm.accounting.usage_store import Heading, Sums, UsageStore
 from services.runtime import call, db
 from services.runtime.call import Call
-from services.runtime.db import DEADLINE, Database
+from services.runtime.db import DEADLINE, Connection, Database
 from services.runtime.errors import Unavailable
 from services.runtime.identity import Identity
 from services.runtime.metrics import Metrics
@@ -42,12 +43,13 @@ class Flaky(Database):
         self.down = False
         self.written = asyncio.Event()
 
-    async def execute(self, sql: str, *args: object, within: float = DEADLINE) -> str:
+    @asynccontextmanager
+    async def transaction(self, *, within: float = DEADLINE) -> AsyncIterator[Connection]:
         if self.down:
             raise Unavailable("The database is not reachable right now")
-        word = await super().execute(sql, *args, within=within)
+        async with super().transaction(within=within) as connection:
+            yield connection
         self.written.set()
-        return word
 
 
 @pytest.fixture
@@ -124,6 +126,23 @@ async def test_more_than_one_statement_holds_is_written_in_several(flaky: Flaky,
         ledger.count(Heading(f"usr_{n}", "m", "", ""), n, 0)
     await ledger.flush()
     assert len(await stored(flaky)) == 7
+
+
+async def test_totals_of_models_agree_with_what_users_used_however_many_processes_write(database: Database) -> None:
+    def used(user: str) -> list[tuple[Heading, int, Sums]]:
+        models = [f"m{number}" for number in range(5)]
+        return [(Heading(user, model, "", ""), hour, Sums(1, 10, 2)) for model in models for hour in (1, 2)]
+
+    stores = [UsageStore(database) for _ in range(4)]
+    await asyncio.gather(*(store.add(used(f"usr_{turn}")) for store in stores for turn in range(10)))
+    totals = await database.fetch(
+        "SELECT model, requests, prompt_tokens, completion_tokens FROM model_totals ORDER BY 1"
+    )
+    sums = await database.fetch(
+        "SELECT model, sum(requests), sum(prompt_tokens), sum(completion_tokens) FROM usage GROUP BY 1 ORDER BY 1"
+    )
+    assert [tuple(row.values()) for row in totals] == [tuple(row.values()) for row in sums]
+    assert tuple(totals[0].values()) == ("m0", 80, 800, 160)
 
 
 async def test_a_database_that_is_away_loses_nothing(flaky: Flaky, ledger: UsageLedger, clock: Clock) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import edge_media
 import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,7 +36,11 @@ from services.runtime.statuses import trailers
 ISSUER, AUDIENCE = "https://jan.test", "jan-test"
 KEY = "sk_test_"
 SERVICES = ("jan.auth.v1.AuthService", "jan.llm.v1.ChatService", "jan.llm.v1.ModelService", "edge_test.NoteService")
-OPTIONS = (("grpc.max_receive_message_length", 33 * 1024 * 1024), ("grpc.max_send_message_length", -1))
+OPTIONS = (
+    ("grpc.max_receive_message_length", 33 * 1024 * 1024),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.http2.bdp_probe", 0),
+)
 
 
 def _notes() -> Any:
@@ -261,7 +266,9 @@ async def serve(socket: str) -> grpc.aio.Server:
     models_pb2_grpc.add_ModelServiceServicer_to_server(Models(), server)
     status_pb2_grpc.add_StatusServiceServicer_to_server(Status(), server)
     server.add_generic_rpc_handlers((_note_service(),))
-    add_authorization(GatewayServicer(FakeExchange(), Metrics()), server)  # type: ignore[arg-type]
+    metrics = Metrics()
+    edge_media.add_media(server, metrics)
+    add_authorization(GatewayServicer(FakeExchange(), metrics), server)  # type: ignore[arg-type]
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     reflection.enable_server_reflection(SERVICES, server)
     server.add_insecure_port(f"unix:{socket}")

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from google.rpc import error_details_pb2, status_pb2
 from services.runtime import edge, envoy_admin
 from services.runtime.api import APIS, Api
 from services.runtime.config import Settings
+from tests.rest.server import free_ports
 
 # What takes long by nature takes less long in tests.
 IMPATIENT = {
@@ -35,15 +35,6 @@ UNAUTHORIZED = (401, "auth_error", "unauthorized")
 NO_ROUTE = (404, "not_found_error", "route_not_found")
 TOO_LARGE = (413, "size_error", "max_size_exceeded")
 UNAVAILABLE = (503, "upstream_error", "service_unavailable")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 class Backend:
@@ -158,7 +149,7 @@ def _replace(config: Path, replacing: Mapping[str, str]) -> None:
 async def _until_ready(run_dir: Path, process: subprocess.Popen[bytes]) -> None:
     async with asyncio.timeout(20):
         while not await envoy_admin.is_ready(run_dir):
-            assert process.poll() is None, "Envoy did not start"
+            assert process.poll() is None, (run_dir / "envoy.log").read_text()[-2000:]
 
 
 def validated(settings: Settings, config: Path) -> str:

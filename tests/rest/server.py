@@ -27,24 +27,34 @@ import httpx
 
 COMMAND = Path(sys.executable).with_name("jan-server")
 PATIENCE = 30.0
-_PORTS = range(15000, 32000)  # below those that the kernel hands out for outgoing connections
+SANDBOX = Path(__file__).parents[2] / ".data/sandbox"  # compiled once for all tests, which takes a minute
+# Below those that the kernel hands out for outgoing connections; each process of pytest-xdist has ports of its own.
+_PORTS = range(
+    15000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    32000,
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
 
 
 class JanServer:
     """One server. It may be started again after it has ended, on the same data and the same ports."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
-        gateway, direct, metrics = free_ports(3)
-        self.port, self.llm_port, self.metrics_port = gateway, direct, metrics
+        gateway, direct, media, mcp, metrics = free_ports(5)
+        self.port, self.llm_port, self.media_port, self.mcp_port = gateway, direct, media, mcp
+        self.metrics_port = metrics
         self.data_dir = folder / "data"
         self.settings = {
             "DATA_DIR": str(self.data_dir),
             "GATEWAY_PORT": str(gateway),
             "LLM_API_PORT": str(direct),
+            "MEDIA_API_PORT": str(media),
+            "MCP_TOOLS_HTTP_PORT": str(mcp),
             "METRICS_PORT": str(metrics),
             "JAN_PROVIDER_CONFIGS_FILE": str(folder / "providers.yml"),
             "JAN_DEFAULT_NODE_SETUP": "false",
             "SHUTDOWN_TIMEOUT": "5s",
+            "SANDBOX_CACHE_DIR": str(SANDBOX),
             "WORKERS": "1",
             **settings,
         }
@@ -155,7 +165,7 @@ class JanServer:
 
     def tree(self) -> list[int]:
         """Every process of this server."""
-        return [self.pid, *_descendants_of(self.pid)]
+        return [self.pid, *descendants_of(self.pid)]
 
     def _ended(self) -> bool:
         return self._process.poll() is not None
@@ -208,10 +218,11 @@ def _children_of(pid: int) -> Iterator[int]:
                     yield int(entry.name)
 
 
-def _descendants_of(pid: int) -> Iterator[int]:
+def descendants_of(pid: int) -> Iterator[int]:
+    """The children of a process, theirs, and so on."""
     for child in _children_of(pid):
         yield child
-        yield from _descendants_of(child)
+        yield from descendants_of(child)
 
 
 def _command_of(pid: int) -> list[str]:

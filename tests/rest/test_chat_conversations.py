@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,13 @@ def kill(server: JanServer, *names: str) -> None:
     wait_for_end(killed)
 
 
+def see_complete(client: httpx.Client, conversation: str, text: str, *, then: Callable[[], object]) -> None:
+    """Have an answer streamed, and do something the moment its end is there."""
+    with client.stream("POST", "/v1/chat/completions", json=body(conversation, text, stream=True)) as answer:
+        assert "data: [DONE]" in answer.iter_lines()
+        then()
+
+
 def answered(client: httpx.Client, conversation: str, text: str) -> httpx.Response:
     """The answer as soon as the workers are back."""
 
@@ -202,8 +209,7 @@ def test_an_answer_that_was_seen_complete_outlives_its_worker(
 ) -> None:
     conversation = begun(guest)
     for number in range(2):
-        with guest.stream("POST", "/v1/chat/completions", json=body(conversation, f"{number}", stream=True)) as answer:
-            assert "data: [DONE]" in answer.iter_lines()
+        see_complete(guest, conversation, f"{number}", then=lambda: None)
     kill(fragile, "worker-0", "worker-1")
     said = answered(guest, conversation, "Still there?")
     assert said.status_code == 200, said.text
@@ -244,7 +250,16 @@ def test_without_the_database_chats_go_on_and_conversations_say_so(
     assert answered(guest, conversation, "Next").status_code == 200
 
 
-def test_a_clean_stop_keeps_what_came_and_kill_9_of_everything_what_was_seen_complete(tmp_path: Path) -> None:
+def test_an_answer_that_was_seen_complete_outlives_a_crash_of_the_database(
+    fragile: JanServer, guest: httpx.Client, own: FakeUpstream
+) -> None:
+    conversation = begun(guest)
+    see_complete(guest, conversation, HELLO, then=lambda: kill(fragile, "postgres"))
+    eventually(lambda: guest.get("/v1/conversations").status_code == 200)
+    assert items(guest, conversation) == turn()
+
+
+def test_a_clean_stop_keeps_what_came_and_any_end_of_everything_what_was_seen_complete(tmp_path: Path) -> None:
     with FakeUpstream() as upstream:
         (tmp_path / "providers.yml").write_text(providers({"name": "fake", "url": upstream.url, "models": ["fake"]}))
         server = JanServer(tmp_path, SHUTDOWN_TIMEOUT="1s")
@@ -261,8 +276,10 @@ def test_a_clean_stop_keeps_what_came_and_kill_9_of_everything_what_was_seen_com
         with server, httpx.Client(base_url=server.url, headers=headers, timeout=20) as client:
             kept = [("user", HELLO, "completed"), ("assistant", "Hello", "incomplete")]
             assert items(client, conversation) == kept
-            with client.stream("POST", "/v1/chat/completions", json=body(conversation, "Go on", stream=True)) as answer:
-                assert "data: [DONE]" in answer.iter_lines()
-                server.kill()
+            see_complete(client, conversation, "Go on", then=server.kill)
             server.start()
             assert items(client, conversation) == kept + turn("Go on")
+            see_complete(client, conversation, "Once more", then=lambda: os.kill(server.pid, signal.SIGTERM))
+            assert server.wait() == 0
+            server.start()
+            assert items(client, conversation) == kept + turn("Go on") + turn("Once more")

@@ -20,6 +20,7 @@ import pytest
 from jan.common.v1 import error_reason_pb2
 
 from services.llm.providers import entries
+from services.mcp import bridge_file
 from tests.documents import DOCUMENTS, ROOT, Block, blocks, outputs, words
 from tests.fake_upstream import RESET, FakeUpstream, stream
 from tests.rest.server import JanServer
@@ -53,8 +54,10 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JanServer]:
-    """A server on which nothing is configured."""
-    with JanServer(tmp_path_factory.mktemp("newcomer")) as server:
+    """A server on which nothing is configured but its port."""
+    server = JanServer(tmp_path_factory.mktemp("newcomer"))
+    server.settings["PUBLIC_BASE_URL"] = f"http://localhost:{server.port}"  # signed URLs lead there
+    with server:
         yield server
 
 
@@ -68,6 +71,7 @@ def run(newcomer: JanServer, tmp_path_factory: pytest.TempPathFactory) -> Callab
         steps = [block for block in blocks(*RUN) if block.document == document]
         script = BEGINNING + "".join(step(block, newcomer, folder / str(block.line)) for block in steps)
         environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "DATA_DIR": str(newcomer.data_dir)}
+        environ["PUBLIC_BASE_URL"] = newcomer.settings["PUBLIC_BASE_URL"]
         subprocess.run(["bash", "-c", script], cwd=ROOT, env=environ, check=True, timeout=60)
         return {block: outcome(folder / str(block.line)) for block in steps}
 
@@ -177,7 +181,16 @@ def test_only_what_the_documents_show_is_excepted_from_running() -> None:
 # --- what is read
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "mcp-http" in block.text], ids=str)
+def test_a_file_of_other_mcp_servers_that_is_documented_can_be_read(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "mcp-providers.yml"
+    path.write_text(block.text)
+    read = bridge_file.read(path, {"FILES_MCP_TOKEN": "value"})
+    assert [provider.name for provider in read] == re.findall(r"- name: (\w+)", block.text)
+    assert all(provider.headers == {"Authorization": "Bearer value"} for provider in read)
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "mcp-http" not in block.text], ids=str)
 def test_a_providers_file_that_is_documented_can_be_read(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "providers.yml"
     path.write_text(block.text)

@@ -28,10 +28,9 @@ from tests.rest.edge_rig import (
     chat,
     envoy,
     error,
-    free_ports,
     running,
 )
-from tests.rest.server import JanServer
+from tests.rest.server import JanServer, free_ports
 
 
 async def test_the_access_log_tells_what_happened_but_no_secret(http: httpx.AsyncClient, rig: Rig) -> None:

@@ -15,10 +15,12 @@ import pytest
 from edge_backend import key
 from google.rpc import error_details_pb2, status_pb2
 from jan.llm.v1 import models_pb2, models_pb2_grpc
+from jan.media.v1 import media_pb2, media_pb2_grpc
 
 from services.runtime.limits import Limit
 from tests.rest.edge_rig import Rig, error, refused, running
 
+STUB: Any = media_pb2_grpc.MediaServiceStub  # the generated code is not annotated
 LIMIT = 5
 TOO_MANY = (429, "rate_limit_error", "rate_limit_exceeded")
 HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
@@ -136,6 +138,41 @@ async def test_a_key_has_its_own_limit(http: httpx.AsyncClient, strict: Rig, per
     assert {told(answer)[0] for answer in answers} == {per_minute}
     assert error(answers[-1]) == TOO_MANY
     assert answers[-1].headers["x-auth-method"] == "api_key"
+
+
+async def test_where_a_credential_is_optional_the_account_counts_or_the_address_and_never_both(
+    http: httpx.AsyncClient, strict: Rig
+) -> None:
+    async def scenario(caller: str) -> Answers:
+        number = int(caller.removeprefix("caller_"))
+        stranger = {"x-forwarded-for": f"198.51.{number // 250}.{number % 250}"}
+        url = "/v1/media/1/content?exp=metadata"
+        known = [await http.get(url, headers={**stranger, **strict.bearer(sub=caller)}) for _ in range(2)]
+        known.append(await http.get("/v1/models", headers={**stranger, **strict.bearer(sub=caller)}))
+        unknown = [await http.get(url, headers=stranger) for _ in range(2)]
+        unknown.append(await http.get(url, headers={**stranger, "authorization": "Basic x"}))
+        unknown.append(await http.get(url, headers={**stranger, "x-edge-stranger": "1"}))
+        unknown.append(await http.get("/v1/public/x", headers=stranger))
+        return [*known, *unknown, await http.get(url, headers=stranger)]
+
+    answers = await in_one_minute(scenario)
+    assert [told(answer)[1] for answer in answers] == [4, 3, 2, 4, 3, 2, 1, 0, 0]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 200, 401, 200, 200, 429]
+    assert error(answers[-1]) == TOO_MANY
+
+
+async def test_a_native_stranger_is_counted_by_address(strict: Rig) -> None:
+    asked = media_pb2.GetMediaContentRequest(id="1", exp="metadata")
+    metadata = (("x-forwarded-for", "203.0.113.99"),)
+    async with grpc.aio.insecure_channel(strict.target) as channel:
+        stub: Any = STUB(channel)
+
+        async def call() -> None:
+            [each async for each in stub.GetMediaContentHttp(asked, metadata=metadata)]
+
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await until_refused(call)
+    assert refused(failed.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMIT_EXCEEDED")
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 3, 100, 999, 1000, 31_622, 1_000_000])

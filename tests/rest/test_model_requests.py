@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import STALL, FakeUpstream
 from tests.rest.server import JanServer, eventually
 
 EMAIL, PASSWORD = "root@example.com", "correct horse battery staple"
@@ -213,6 +213,17 @@ def test_null_takes_back_what_was_set(boss: httpx.Client, user: httpx.Client, en
     assert {name: row.get(name) for name in members} == dict.fromkeys(members) | {"name": "llama", "tags": []}
 
 
+@pytest.mark.parametrize("written", ["org/qwen-vl", "org%2Fqwen-vl"])
+def test_post_means_patch_where_it_means_nothing_else(boss: httpx.Client, written: str) -> None:
+    assert data(boss.post(f"{ADMIN}/{written}", json={"tags": ["eyes"]}))["tags"] == ["eyes"]
+    assert data(boss.post(f"{ADMIN}/{written}", json={"tags": None}))["tags"] == []
+    assert data(boss.post(f"{CATALOGS}/{written}", json={"experimental": True}))["experimental"] is True
+    made = data(boss.post("/v1/admin/providers", json={"name": "hut", "base_url": "http://127.0.0.1:9/v1"}), 201)
+    path = f"/v1/admin/providers/{made['id']}"
+    assert data(boss.post(path, json={"name": "house"}))["name"] == "house"
+    assert boss.delete(path, params={"reason": "moved"}).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -297,6 +308,29 @@ def test_a_provider_is_made_used_and_deleted(boss: httpx.Client, user: httpx.Cli
         gone = boss.delete(path)
         assert (gone.status_code, gone.content) == (204, b"")
         assert outcome(boss.get(path)) == (404, "not_found", None)
+
+
+def test_what_one_worker_has_changed_every_other_knows_at_once(boss: httpx.Client) -> None:
+    for turn in range(LOOKS):
+        made = data(boss.post("/v1/admin/providers", json={"name": "shed", "base_url": "http://127.0.0.1:9/v1"}), 201)
+        path = f"/v1/admin/providers/{made['id']}"
+        data(boss.patch(path, json={"name": f"shed {turn}"}))
+        assert data(boss.get(path))["name"] == f"shed {turn}"
+        assert boss.delete(path).status_code == 204
+        assert outcome(boss.get(path)) == (404, "not_found", None)
+
+
+def test_an_upstream_that_hangs_holds_up_no_change(boss: httpx.Client, user: httpx.Client) -> None:
+    with FakeUpstream() as upstream:
+        upstream.models = [STALL]
+        made = data(boss.post("/v1/admin/providers", json={"name": "hangs", "base_url": upstream.url}), 201)
+        eventually(lambda: len(upstream.requests) >= WORKERS)
+        for there in (False, True):
+            data(boss.patch(f"{ADMIN}/spare", json={"enabled": there}))
+            changed = time.monotonic()
+            eventually(lambda: agreed(user, "spare", there=there))  # noqa: B023  # looked at before the next turn
+            assert time.monotonic() - changed < 1 + LOOKS * 0.1
+        assert boss.delete(f"/v1/admin/providers/{made['id']}").status_code == 204
 
 
 def test_an_idempotency_key_makes_one_provider(boss: httpx.Client) -> None:

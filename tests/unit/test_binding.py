@@ -25,7 +25,9 @@ RULES = {
         additional_bindings=[http_pb2.HttpRule(post="/v1/notes/{id}", body="*")],
     ),
     "Find": http_pb2.HttpRule(get="/v1/notes"),
-    "Get": http_pb2.HttpRule(get="/v1/notes/{id}"),
+    "Get": http_pb2.HttpRule(
+        get="/v1/notes/{id}", additional_bindings=[http_pb2.HttpRule(get="/v1/titles/{title}/notes/{id}")]
+    ),
     "Upload": http_pb2.HttpRule(put="/v1/notes/{id}/file", body="file"),
     "Internal": http_pb2.HttpRule(),
 }
@@ -108,7 +110,7 @@ def refused(read: Any, *arguments: Any) -> InvalidRequest:
 
 
 def test_members_without_a_field_go_where_the_message_has_room_for_them() -> None:
-    read = reader("/jan.llm.v1.ItemService/RegenerateItem", items_pb2.RegenerateItemRequest.FromString)
+    read = reader("/jan.llm.v1.ConversationService/RegenerateItem", items_pb2.RegenerateItemRequest.FromString)
     body = httpbody_pb2.HttpBody(data=b'{"model": "m", "top_k": 5, "extra": {"seed": 1}}')
     asked = read(carrying(body), "/v1/conversations/conv_1/items/msg_1/regenerate")
     assert json_format.MessageToDict(asked) == {"model": "m", "extra": {"top_k": 5.0, "seed": 1.0}}
@@ -338,6 +340,12 @@ def test_the_body_of_a_method_without_one_is_not_read() -> None:
 def test_the_path_wins_over_the_query() -> None:
     read = note_reader("Get")
     assert read(wire("Get", id="n"), "/v1/notes/n?id=other&id[]=x&title=t") == Note(id="n", title="t")
+
+
+def test_what_the_path_of_another_rule_has_is_a_parameter_here() -> None:
+    read = note_reader("Get")
+    assert read(wire("Get", id="n"), "/v1/notes/n?title=t&id=other") == Note(id="n", title="t")
+    assert read(wire("Get", id="n", title="t"), "/v1/titles/t/notes/n?title=other") == Note(id="n", title="t")
 
 
 def test_bodies_of_typed_methods_are_read_as_those_of_raw_ones() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from services.llm.models.catalog import DEMO, MINILM, Catalog
 from services.llm.models.catalog_sync import CatalogSync
+from services.llm.models.registry import KnownCatalog, KnownModel, Registry
 from services.llm.providers.http1 import Client
 from services.runtime.config import Settings
 from services.runtime.errors import NotFound, Unavailable
@@ -52,6 +53,31 @@ async def test_with_nothing_configured_the_demo_model_answers_for_the_default(tm
     async with catalog(tmp_path, "aliases: {jan-v1-4b: default}") as made:
         assert names(made) == [MINILM, DEMO]
         assert made.get("jan-v1-4b").id == DEMO
+
+
+async def test_the_window_of_a_provider_s_model_goes_before_that_of_its_catalog_row(tmp_path: Path) -> None:
+    file = """
+    providers:
+      default: [{name: engine, url: "http://127.0.0.1:9/v1", models: [{id: llama, context_window: 100}]}]
+    """
+
+    async with catalog(tmp_path, file) as made:
+        (offer,) = (each for each in made.offers() if each.model_id == "llama")
+
+        def window(*, of_all: int | None, of_provider: int | None) -> int:
+            known = KnownModel(offer.id, offer.entry.id, "llama", "llama", None, said(of_provider), 1, 1)
+            row = KnownCatalog(enabled=True, changes=said(of_all), created_at=1, updated_at=1)
+            made.apply(Registry(1, models={offer.id: known}, catalogs={"llama": row}))
+            return made.get("llama").context_window
+
+        assert window(of_all=None, of_provider=None) == 100
+        assert window(of_all=1000, of_provider=None) == 1000
+        assert window(of_all=1000, of_provider=200) == 200
+        assert window(of_all=None, of_provider=200) == 200
+
+
+def said(window: int | None) -> dict[str, int]:
+    return {} if window is None else {"context_window": window}
 
 
 async def test_a_configured_provider_that_is_down_is_not_replaced_by_the_demo_model(tmp_path: Path) -> None:

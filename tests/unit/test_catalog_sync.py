@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from services.llm.models.catalog import Catalog
+from services.llm.models.catalog import SYNC_TIMEOUT, Catalog
 from services.llm.models.catalog_store import CatalogStore
 from services.llm.models.catalog_sync import CatalogSync
 from services.llm.models.offers import Offer
@@ -22,28 +22,36 @@ from services.runtime.db import Connection
 from services.runtime.errors import NotFound, Unavailable
 from services.runtime.pacing import Pacer
 from services.runtime.watch import Heard, Resume, Watch
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import STALL, FakeUpstream
 
-OFF = Registry(catalogs={"house": KnownCatalog(enabled=False, changes={}, created_at=1, updated_at=1)})
+OFF = Registry(1, catalogs={"house": KnownCatalog(enabled=False, changes={}, created_at=1, updated_at=1)})
 
 
 class Shelf(CatalogStore):
     """A store that holds one registry. A load takes what is there when it begins, and ends when `gate` is open."""
 
     def __init__(self) -> None:
-        self.holds = Registry()
+        self.holds = Registry(0)
         self.gate = asyncio.Event()
         self.gate.set()
         self.loading = asyncio.Event()
         self.away = False
+        self.loads = self.refused = 0
 
     async def load(self, connection: Connection | None = None) -> Registry:
         if self.away:
             raise Unavailable("away")
         found = self.holds
+        self.loads += 1
         self.loading.set()
         await self.gate.wait()
         return found
+
+    async def changes(self) -> int:
+        if self.away:
+            self.refused += 1
+            raise Unavailable("away")
+        return self.holds.changes
 
     async def remember(self, offers: Sequence[Offer]) -> None:
         if self.away:
@@ -133,13 +141,67 @@ async def test_the_lists_of_a_new_provider_are_read_at_once(scene: Scene) -> Non
     with FakeUpstream(models=["llama"]) as upstream:
         entry = Entry("farm", "vllm", (Address(upstream.url),), made_id="prov_1")
         made = MadeProvider(entry, None, 1, 1)
-        scene.store.holds = Registry(providers={"prov_1": made})
+        scene.store.holds = Registry(1, providers={"prov_1": made})
         scene.ears.said("prov_1")
         await until(lambda: "llama" in scene.names())
         assert scene.catalog.read_at(entry) is not None
-        scene.store.holds = Registry()
+        scene.store.holds = Registry(2)
         scene.ears.said("")
         await until(lambda: "llama" not in scene.names())
+
+
+async def test_an_upstream_that_hangs_keeps_no_news_waiting(scene: Scene) -> None:
+    with FakeUpstream() as upstream:
+        upstream.models = [STALL]
+        await scene.sync.start()
+        hangs = Entry("hangs", "vllm", (Address(upstream.url),), made_id="prov_1")
+        providers = {"prov_1": MadeProvider(hangs, None, 1, 1)}
+        scene.store.holds = Registry(1, providers=providers)
+        scene.ears.said("prov_1")
+        await until(lambda: bool(upstream.requests))
+        scene.store.holds = Registry(2, providers=providers, catalogs=OFF.catalogs)
+        scene.ears.said("")
+        async with asyncio.timeout(SYNC_TIMEOUT / 2):
+            await until(lambda: "house" not in scene.names())
+        assert not upstream.requests[0].hung_up.is_set()
+
+
+async def test_news_that_cannot_be_taken_over_are_tried_again(scene: Scene) -> None:
+    await scene.sync.start()
+    scene.store.holds = OFF
+    scene.store.away = True
+    scene.ears.said("")
+    await until(lambda: scene.store.refused > 0)
+    scene.store.away = False
+    await until(lambda: "house" not in scene.names())
+
+
+async def test_a_change_elsewhere_is_there_before_it_is_heard_of(scene: Scene) -> None:
+    await scene.sync.start()
+    before = scene.store.loads
+    assert await scene.sync.current() is scene.catalog
+    assert scene.store.loads == before, "nothing has changed"
+    scene.store.holds = OFF
+    await scene.sync.current()
+    await scene.sync.current()
+    assert ("house" in scene.names(), scene.store.loads) == (False, before + 1)
+    scene.store.away = True
+    with pytest.raises(Unavailable):
+        await scene.sync.current()
+
+
+async def test_what_was_read_of_a_provider_that_is_gone_is_forgotten(scene: Scene) -> None:
+    await scene.sync.start()
+    with FakeUpstream(models=["llama"]) as upstream:
+        for change in (1, 2, 3):
+            entry = Entry("farm", "vllm", (Address(f"{upstream.url}/{change}"),), made_id=f"prov_{change}")
+            scene.store.holds = Registry(change, providers={entry.id: MadeProvider(entry, None, 1, 1)})
+            await scene.sync.current()
+            assert await scene.sync.read(entry.id)
+            assert scene.catalog.read_at(entry)
+        scene.store.holds = Registry(4)
+        await scene.sync.current()
+    assert (scene.catalog._listed, scene.catalog._read_at) == ({}, {})
 
 
 async def test_an_upstream_stays_the_same_until_its_address_or_key_changes() -> None:

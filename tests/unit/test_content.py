@@ -10,7 +10,14 @@ from google.protobuf import json_format, struct_pb2
 from jan.llm.v1 import items_pb2
 
 from services.llm.conversations import content
-from services.llm.conversations.content import MOST_CHARACTERS, MOST_PARTS, content_of, draft, metadata_of
+from services.llm.conversations.content import (
+    MOST_CHARACTERS,
+    MOST_PARTS,
+    check_storable,
+    content_of,
+    draft,
+    metadata_of,
+)
 from services.runtime.errors import InvalidRequest
 from services.runtime.typed_json import DEEPEST, fill
 
@@ -187,3 +194,37 @@ def test_a_line_has_no_control_characters() -> None:
         with pytest.raises(InvalidRequest) as error:
             content.line(f"a{wrong}b", "title")
         assert error.value.param == "title"
+
+
+AUDIO = {"type": "input_audio", "input_audio": {"data": "x" * MOST_CHARACTERS, "format": "wav"}}
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "function", "name": "f", "content": "1"}, "messages[1].role"),
+        ({"role": "user", "content": "a\0"}, "messages[1].content"),
+        ({"role": "user", "content": [{"type": "text", "text": "\0"}]}, "messages[1].content[0].text"),
+        ({"role": "user", "content": "a", "x\0": 1}, "messages[1]"),
+        ({"role": "user", "content": "x" * (MOST_CHARACTERS + 1)}, "messages[1].content"),
+        ({"role": "tool", "content": [TEXT, {**TEXT, "text": "x" * MOST_CHARACTERS}]}, "messages[1].content"),
+        ({"role": "user", "content": [TEXT] * (MOST_PARTS + 1)}, "messages[1].content"),
+    ],
+)
+def test_a_message_that_no_conversation_can_keep_is_named(message: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        check_storable([{"role": "user", "content": "\\u0000"}, message])
+    assert error.value.param == param
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "x" * MOST_CHARACTERS},
+        {"role": "user", "content": [TEXT, AUDIO]},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"arguments": "x" * MOST_CHARACTERS * 2}}]},
+        {"role": "system", "content": "\0" * MOST_CHARACTERS * 2},
+    ],
+)
+def test_what_is_no_text_or_not_kept_may_be_longer(message: Any) -> None:
+    check_storable([message])

@@ -381,8 +381,8 @@ WEBP = b"RIFF\x00\x00\x00\x00WEBP"
     [
         (JPEG, "640 x 480 pixels"),
         (b"GIF89a" + struct.pack("<HH", 640, 480), "640 x 480 pixels"),
-        (b"BM" + b"\0" * 16 + struct.pack("<ii", 640, -480), "640 x 480 pixels"),
-        (WEBP + b"VP8 " + b"\0" * 10 + struct.pack("<HH", 640, 480), "640 x 480 pixels"),
+        (b"BM" + b"\0" * 12 + struct.pack("<IiiH", 40, 640, -480, 1), "640 x 480 pixels"),
+        (WEBP + b"VP8 " + b"\0" * 7 + b"\x9d\x01\x2a" + struct.pack("<HH", 640, 480), "640 x 480 pixels"),
         (WEBP + b"VP8L" + b"\0" * 4 + b"\x2f" + struct.pack("<I", 639 | 479 << 14), "640 x 480 pixels"),
         (WEBP + b"VP8X" + b"\0" * 8 + b"\x7f\x02\x00\xdf\x01\x00", "640 x 480 pixels"),
         (PNG[:18], "of a size in pixels that I cannot read"),

@@ -31,6 +31,7 @@ from services.runtime.errors import (
 )
 from services.runtime.metrics import Metrics
 from services.runtime.pacing import Pacer
+from tests.album import Album
 from tests.clock import HastyLoop
 from tests.fake_upstream import (
     CLOSE,
@@ -55,6 +56,7 @@ from tests.fake_upstream import (
 )
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi there"}]}
+IMAGE = f"jan_{'1' * 26}"
 REGISTRY = CollectorRegistry()
 ACCOUNTING = Accounting(Metrics(REGISTRY))
 LOOPS = {"hasty": HastyLoop}
@@ -69,6 +71,7 @@ providers:
     - name: two
       url: {two}
       priority: 1
+      image_input: {{url: true}}
       models: [{{id: m, upstream_id: other}}]
 aliases: {{alias: only-one}}
 """
@@ -81,13 +84,14 @@ class Scene:
         self.one, self.two = one, two
         self.pacer = Pacer()
         self.client = Client(self.pacer)
+        self.album = Album(IMAGE)
 
     async def open(self, folder: Path) -> None:
         file = folder / "providers.yml"
         file.write_text(PROVIDERS.format(one=self.one.url, two=self.two.url))
         self.catalog = Catalog(Settings(jan_provider_configs_file=file, jan_default_node_setup=False), self.client)
         await self.catalog.start()
-        self.engine = Engine(self.catalog, self.pacer, ACCOUNTING)
+        self.engine = Engine(self.catalog, self.pacer, ACCOUNTING, self.album)
 
     async def close(self) -> None:
         await self.client.close()
@@ -157,6 +161,39 @@ async def test_parameters_pass_as_given_except_our_own(scene: Scene) -> None:
     extra = {"top_k": 40, "chat_template_kwargs": {"a": [None, 1.5]}, "max_tokens": None}
     await scene.chat(**extra, store=True, store_reasoning=False)
     assert scene.one.posts[0].body == {**BODY, "model": "fake", **extra}
+
+
+def showing(url: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+
+async def test_an_image_named_by_its_id_goes_to_the_upstream_as_data(scene: Scene) -> None:
+    await scene.chat(messages=showing(IMAGE))
+    assert scene.one.posts[0].body["messages"] == showing("data:image/png;base64,cG5n")
+
+
+async def test_a_provider_that_fetches_images_gets_a_signed_url_also_when_the_first_one_got_data(scene: Scene) -> None:
+    scene.one.script(status(500), status(500), status(500))
+    await scene.engine.chat({"model": "m", "messages": showing(IMAGE)}, deadline=scene.deadline)
+    assert scene.one.posts[0].body["messages"] == showing("data:image/png;base64,cG5n")
+    assert scene.two.posts[0].body["messages"] == showing(f"https://store/{IMAGE}")
+    assert scene.album.loaded == [IMAGE]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_image_that_nobody_has_brought_is_not_found_before_anybody_is_asked(
+    scene: Scene, streamed: bool
+) -> None:
+    messages = showing(f"jan_{'2' * 26}")
+    if streamed:
+        _, error = await scene.stream(messages=messages)
+    else:
+        with pytest.raises(NotFound) as refused:
+            await scene.chat(messages=messages)
+        error = refused.value
+    assert error is not None
+    assert (error.code, error.param) == ("media_not_found", "messages[0].content[0].image_url.url")
+    assert scene.one.posts == []
 
 
 async def test_a_missing_usage_is_estimated_and_marked(scene: Scene) -> None:

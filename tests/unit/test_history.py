@@ -260,6 +260,7 @@ def test_room_is_kept_for_the_answer() -> None:
         ("Hello", "Hello"),
         ("  Two\n\n lines\t here ", "Two lines here"),
         ("a\0b\x1b[1m", "ab[1m"),
+        ("\x07 bell\x08 \x00 rings\r\n", "bell rings"),
         ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "What is it?"}], "What is it?"),
         ([{"type": "input_text", "text": "Hi"}], "Hi"),
         ("x" * 60, "x" * 60),

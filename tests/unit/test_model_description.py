@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.llm.models.offers import listed, offers_of
+from services.llm.models.offers import MOST_LISTED, listed, offers_of
 from services.llm.models.registry import KnownModel, Registry
 from services.llm.providers.description import Description, describe, family, told_by_name
 from services.llm.providers.entries import Address, Entry, ListedModel
@@ -133,3 +133,8 @@ def test_new_models_wait_for_an_administrator_when_the_file_says_so() -> None:
     entry = Entry("shy", "vllm", (ONE,), models=(ListedModel("named", "named"),), auto_enable_new_models=False)
     named, new = offers_of(entry, {ONE.url: listed([{"id": "new"}])}, Registry())
     assert (named.enabled, new.enabled) == (True, False)
+
+
+def test_a_list_without_end_is_cut() -> None:
+    rows = [{"id": f"model-{number}"} for number in range(MOST_LISTED + 1)]
+    assert len(listed(rows)) == MOST_LISTED

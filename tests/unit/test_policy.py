@@ -28,7 +28,7 @@ WHO = {
     "nobody": replace(GUEST, auth_method="api_key", scopes=()),
 }
 HTTP: Any = annotations_pb2.http  # the generated type is too narrow for `Extensions[...]`
-NAMES = ("UNSPECIFIED", "PUBLIC", "USER", "JWT", "ADMIN")
+NAMES = ("UNSPECIFIED", "PUBLIC", "USER", "JWT", "ADMIN", "OPTIONAL")
 
 
 class Verifier:
@@ -54,6 +54,7 @@ def services() -> list[ServiceDescriptor]:
         "Post": {"http": {"post": "/x"}},
         "Look": {"http": {"post": "/y"}, "scope": access_pb2.SCOPE_READ},
         "Act": {"http": {"get": "/y"}, "scope": access_pb2.SCOPE_WRITE},
+        "Ask": {"http": {"post": "/z"}, "scope": access_pb2.SCOPE_OF_REQUEST},
     }
     for name, rule in rules.items():
         method = service.method.add(name=name, input_type=".test.Empty", output_type=".test.Empty")
@@ -121,17 +122,17 @@ def test_a_refusal_says_what_is_missing(policy: Policy) -> None:
 
 
 SCOPES = {
-    # caller   Get                   Post                  Look                  Act
-    "reader": (True,                 "insufficient_scope", True,                 "insufficient_scope"),
-    "writer": ("insufficient_scope", True,                 "insufficient_scope", True),
-    "guest":  (True,                 True,                 True,                 True),
-    "nobody": ("insufficient_scope",) * 4,
+    # caller   Get                   Post                  Look                  Act                   Ask
+    "reader": (True,                 "insufficient_scope", True,                 "insufficient_scope", True),
+    "writer": ("insufficient_scope", True,                 "insufficient_scope", True,                 True),
+    "guest":  (True,                 True,                 True,                 True,                 True),
+    "nobody": (*("insufficient_scope",) * 4, True),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("who", SCOPES)
 def test_a_key_needs_the_scope_of_the_method(policy: Policy, who: str) -> None:
-    methods = ("Get", "Post", "Look", "Act")
+    methods = ("Get", "Post", "Look", "Act", "Ask")
     found = (admitted(policy, f"/test.Marked/{name}", f"Bearer {who}") for name in methods)
     assert tuple(each if isinstance(each, str) else each == WHO[who] for each in found) == SCOPES[who]
 
@@ -144,6 +145,16 @@ def test_a_method_that_nobody_marked_needs_the_scope_to_write(policy: Policy) ->
 def test_a_public_method_does_not_look_at_credentials(policy: Policy) -> None:
     for authorization in ("Bearer nobody", "Bearer forged", "Basic x", "Bearer"):
         assert policy.admit("/test.Marked/Public", authorization) is None
+
+
+def test_where_a_credential_is_optional_one_that_is_sent_must_be_good(policy: Policy) -> None:
+    method = "/test.Marked/Optional"
+    assert policy.admit(method, "") is None
+    assert policy.admit(method, "Bearer guest") == GUEST
+    assert policy.admit(method, "Bearer key") == WHO["key"]
+    for authorization in ("Bearer forged", "Basic guest", "Bearer", " "):
+        assert admitted(policy, method, authorization) == "unauthorized"
+    assert admitted(policy, method, "Bearer nobody") == "insufficient_scope"
 
 
 ALL = api.services()
@@ -164,7 +175,13 @@ def test_the_public_methods_of_the_server_are_these() -> None:
         "/jan.common.v1.StatusService/GetReadiness",
         "/jan.common.v1.StatusService/GetVersion",
         "/jan.llm.v1.ShareService/GetPublicShare",
+        "/jan.media.v1.MediaService/ReceiveUploadHttp",
     }
+
+
+def test_a_credential_is_optional_where_a_signed_url_leads() -> None:
+    optional = {method for method, mark in marks(ALL).items() if mark == access_pb2.ACCESS_OPTIONAL}
+    assert optional == {"/jan.media.v1.MediaService/GetMediaContentHttp"}
 
 
 def test_an_api_key_cannot_touch_accounts_and_keys_without_a_signed_in_user() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.llm.providers.entries import BASE_URLS, Address, Entry, ListedModel, ProvidersFile, read
+from services.llm.providers.entries import BASE_URLS, Address, Entry, ListedModel, ProvidersFile, is_address, read
 from services.llm.providers.timeouts import Timeouts
 from services.runtime.config import ConfigError
 
@@ -192,3 +192,22 @@ def test_a_file_of_another_shape_is_refused_by_its_name(tmp_path: Path, text: st
 
 def test_every_vendor_address_is_https_or_local() -> None:
     assert all(url == "" or url.startswith(("https://", "http://localhost")) for url in BASE_URLS.values())
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "https://h:1/v1", "HTTP://H/v1/", "http://[::1]:8000/v1", "http://10.0.0.1/a%20b"]
+)
+def test_a_provider_may_answer_at_any_host_of_the_web_or_of_one_s_own_network(url: str) -> None:
+    assert is_address(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "h", "//h/v1", "ftp://h", "file:///etc/passwd", "http://", "http:///v1", "http://h:0", "http://h:99999"),
+        *("http://user:word@h", "http://user@h", "http://:word@h", "http://@h", "http://h\\@other"),
+        *("http://h/v1?key=secret", "http://h?", "http://h#part", "http://h /v1", "http://h/\r\nx: y", "http://ü/v1"),
+    ],
+)
+def test_what_is_no_address_or_holds_a_secret_is_none(url: str) -> None:
+    assert not is_address(url)

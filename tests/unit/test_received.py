@@ -9,9 +9,9 @@ from services.llm.conversations.received import Received
 from tests.fake_upstream import USAGE, chunk, completion
 
 
-def kept(*chunks: dict[str, Any], choices: int = 1, reasoning: bool = False) -> dict[str, Any] | None:
+def kept(*chunks: dict[str, Any], reasoning: bool = False) -> dict[str, Any] | None:
     """What of the item is not as it is without saying."""
-    received = Received(choices=choices)
+    received = Received()
     for each in chunks:
         received.take(each)
     draft = received.draft(model="m", seconds=1.2344, reasoning=reasoning)
@@ -77,7 +77,10 @@ def test_parts_of_calls_are_joined_by_their_index() -> None:
     "delta",
     [
         *({"content": value} for value in (5, {}, [5], None)),
-        *({"tool_calls": value} for value in (5, "x", [5], [{}], [{"function": 5}], [{"function": {"name": 5}}])),
+        *(
+            {"tool_calls": value}
+            for value in (5, "x", [5], [{}], [{"index": []}], [{"function": 5}], [{"function": {"name": 5}}])
+        ),
         {"reasoning_content": 5},
     ],
 )
@@ -85,12 +88,13 @@ def test_what_has_another_shape_than_openai_s_breaks_nothing(delta: Any) -> None
     assert kept(chunk({"content": "a"}), chunk(delta), END, reasoning=True) is not None
 
 
-def test_several_choices_are_finished_when_all_are() -> None:
-    received = Received(choices=2)
-    received.take(END)
-    assert not received.finished
-    received.take(chunk({}, index=1, finish_reason="stop"))
-    assert received.finished
+def test_an_answer_is_finished_when_every_choice_that_has_begun_is() -> None:
+    received = Received()
+    seen = []
+    for index, reason in ((0, None), (0, "stop"), (1, None), (1, "stop")):
+        received.take(chunk({}, index=index, finish_reason=reason))
+        seen.append(received.finished)
+    assert seen == [False, True, False, True]
 
 
 def test_a_whole_answer_is_taken_at_once() -> None:

@@ -10,17 +10,14 @@ import pytest
 
 from services.llm.models.allowance import Allowance
 from services.llm.models.routing import (
-    FAILURES_TO_OPEN,
-    LONGEST_PAUSE,
     ROUNDS,
-    SHORTEST_PAUSE,
-    Breaker,
     Endpoint,
     Route,
     Upstream,
     first_success,
 )
 from services.llm.providers.provider import Provider
+from services.runtime.breaker import FAILURES_TO_OPEN, LONGEST_PAUSE, SHORTEST_PAUSE, Breaker
 from services.runtime.errors import (
     ApiError,
     InvalidRequest,

@@ -265,3 +265,12 @@ def test_the_documented_lines_are_those_that_are_told() -> None:
         told.splitlines()[1:]
     )
     assert {name: documented[f"base_style` `{name}"] for name in STYLES} == STYLES
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_preferences_have_only_numbers_that_json_has(number: float) -> None:
+    given = Struct()
+    given.fields["size"].list_value.values.add().number_value = number
+    with pytest.raises(InvalidRequest) as error:
+        preferences_of(given)
+    assert error.value.param == "preferences.size"

@@ -115,6 +115,13 @@ def test_a_variable_that_is_optional_keeps_its_number() -> None:
     assert found == {"id_x": 1, "title_x": 3, "raw_body_x": 2**29 - 1}
 
 
+def test_the_paths_of_a_method_may_have_different_variables() -> None:
+    method = narrowed(http_pb2.HttpRule(get="/v1/notes"), http_pb2.HttpRule(get="/v1/{title}/notes/{id}"))
+    assert fields(method) == {"id_x": 1, "title_x": 3, "unread_body_x": 2**29 - 2}
+    paths = [verb_and_path(rule)[1] for rule in http_rules(method.GetOptions())]
+    assert paths == ["/v1/notes", "/v1/{title_x}/notes/{id_x}"]
+
+
 def test_a_body_passes_as_it_came() -> None:
     update = http_pb2.HttpRule(patch="/v1/notes/{id}", body="*"), http_pb2.HttpRule(post="/v1/notes/{id}", body="*")
     method = narrowed(*update, prefixes=("/a",))
@@ -155,7 +162,6 @@ def test_a_custom_verb_is_repeated_too() -> None:
 @pytest.mark.parametrize(
     "rules",
     [
-        [http_pb2.HttpRule(get="/v1/notes/{id}"), http_pb2.HttpRule(get="/v1/notes")],
         [http_pb2.HttpRule(get="/v1/notes/{nothing}")],
         [http_pb2.HttpRule(get="/v1/notes/{note.id}")],
         [http_pb2.HttpRule(get="/v1/notes/{tags}")],

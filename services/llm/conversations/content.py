@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf import struct_pb2
 from jan.llm.v1 import conversations_pb2, items_pb2
 
+from services.llm.conversations.history import INSTRUCTING
 from services.llm.conversations.item_store import Draft
-from services.llm.generation.request import MEDIA, URL
+from services.llm.generation.pictures import NAMED
+from services.llm.generation.request import URL
+from services.llm.providers.provider import Json
 from services.runtime.errors import InvalidRequest
 from services.runtime.typed_json import DEEPEST, fill
 from services.runtime.validation import validate
@@ -27,6 +31,7 @@ _WITHOUT_TEXT = ("type", "image_url")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _WHOLE = 2.0**53  # up to here a double is every integer
 _KEY = 64  # characters of a member's own name that an error repeats
+_PATH = 200  # characters of a path that an error repeats
 
 
 def draft(new: items_pb2.NewItem, within: str = "") -> Draft:
@@ -78,6 +83,22 @@ def kept(metadata: dict[str, str], at: str) -> dict[str, str]:
     return metadata
 
 
+def check_storable(messages: Sequence[Json]) -> None:
+    """Raise `InvalidRequest` for the first message of a checked chat request that no conversation can keep."""
+    for index, message in enumerate(messages):
+        at = f"messages[{index}]"
+        if message["role"] in INSTRUCTING:
+            continue
+        if message["role"] == "function":
+            raise _wrong(f"{at}.role", "must be `tool` for the output of a function in a conversation")
+        said = message.get("content")
+        if isinstance(said, list) and len(said) > MOST_PARTS:
+            raise _wrong(f"{at}.content", f"must have at most {MOST_PARTS} parts in a conversation")
+        if sum(map(len, _texts(said))) > MOST_CHARACTERS:
+            raise _wrong(f"{at}.content", f"must have at most {MOST_CHARACTERS} characters in a conversation")
+        _check_json(message, at)
+
+
 def line(text: str, param: str) -> str:
     """A text of one line. Raises `InvalidRequest` for control characters, line breaks among them."""
     if _CONTROL.search(text):
@@ -109,9 +130,32 @@ def _check_image(image: Any, at: str) -> None:
         image, at = image.get("url"), f"{at}.url"
     if not isinstance(image, str):
         raise _wrong(at, "must be a URL, a data URL or a jan_ id")
-    if not URL.match(image) and not MEDIA.match(image):
+    if not URL.match(image) and not NAMED.fullmatch(image):
         rule = "must begin with https://, http:// or data:, or be a jan_ id"
         raise InvalidRequest(f"Parameter '{at}' {rule}", code="invalid_url", param=at)
+
+
+def _check_json(value: Any, at: str, depth: int = 0) -> None:
+    """Refuse text that PostgreSQL does not have, wherever it is, and what is nested too deep to be shown again."""
+    if isinstance(value, str):
+        refuse_nul(value, at)
+    if depth > DEEPEST and isinstance(value, dict | list):
+        raise _wrong(at, f"is nested more than {DEEPEST} levels deep")
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in members:
+        if isinstance(name, str):
+            refuse_nul(name, at)
+        inside = f"{at}.{name[:_KEY]}" if isinstance(name, str) else f"{at}[{name}]"
+        _check_json(each, inside[:_PATH], depth + 1)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """What a message says; sounds and files, which a model may be sent as well, are no text."""
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    for part in parts:
+        text = part.get(TEXTS.get(part["type"], "")) if isinstance(part, dict) else None
+        if isinstance(text, str):
+            yield text
 
 
 def _characters(value: Any) -> int:

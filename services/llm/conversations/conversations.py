@@ -13,7 +13,8 @@ from jan.llm.v1 import conversations_pb2, conversations_pb2_grpc
 from services.llm.conversations import content
 from services.llm.conversations.conversation_store import Change, ConversationStore, Filters
 from services.llm.conversations.item_store import ItemStore
-from services.llm.conversations.items import item
+from services.llm.conversations.items import ItemMethods, item
+from services.llm.conversations.regenerate import Regenerator
 from services.runtime import call
 from services.runtime.db import Row
 from services.runtime.pages import LARGEST_LIMIT, Page, page_of
@@ -24,12 +25,12 @@ NEWEST = Page(limit=LARGEST_LIMIT, order="desc")
 """The items that are shown with a conversation."""
 
 
-class ConversationServicer(conversations_pb2_grpc.ConversationServiceServicer):
+class ConversationServicer(ItemMethods, conversations_pb2_grpc.ConversationServiceServicer):
     """Conversations live in their store, and what is said in them in the store of items."""
 
-    def __init__(self, store: ConversationStore, items: ItemStore) -> None:
+    def __init__(self, store: ConversationStore, items: ItemStore, regenerator: Regenerator) -> None:
+        super().__init__(items, regenerator)
         self._store = store
-        self._items = items
 
     async def ListConversations(
         self, request: conversations_pb2.ListConversationsRequest, context: Context

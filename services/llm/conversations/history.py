@@ -95,8 +95,8 @@ def draft_of(message: Json) -> Draft:
 def title_of(messages: Sequence[Json]) -> str | None:
     """A title: the first text of a user on one line, cut between two words. None without a text."""
     for message in messages:
-        text = " ".join(_text(message.get("content")).split()) if message["role"] == "user" else ""
-        if text := _CONTROL.sub("", text):
+        words = _text(message.get("content")).split() if message["role"] == "user" else []
+        if text := " ".join(filter(None, (_CONTROL.sub("", word) for word in words))):
             return text if len(text) <= LONGEST_TITLE else _cut(text)
     return None
 
@@ -117,7 +117,7 @@ def _text(content: Any) -> str:
 def _message(item: Mapping[str, Any]) -> Json:
     """A message as chat completions know it; the same for an item and for the message that it was made of."""
     message: Json = {"role": item["role"], "content": _content(item.get("content"))}
-    message |= {name: item[name] for name in _KEPT if item.get(name) is not None}
+    message |= {name: item[name] for name in _KEPT if item.get(name)}
     if message.get("tool_calls") and not message["content"]:
         message["content"] = None  # some templates print a text that is empty
     return message
@@ -130,10 +130,10 @@ def _content(content: Any) -> Any:
 
 def _part(part: Any) -> Any:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in ("input_text", "output_text"):
+    if kind in ("input_text", "output_text") and "text" in part:
         return {"type": "text", "text": part["text"]}
-    if kind == "input_image":
-        image = part.get("image_url")
+    if kind == "input_image" and "image_url" in part:
+        image = part["image_url"]
         return {"type": "image_url", "image_url": image if isinstance(image, dict) else {"url": image}}
     return part
 

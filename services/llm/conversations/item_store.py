@@ -7,7 +7,7 @@ the order of commits, so a reader that goes on behind the last item it saw misse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -89,7 +89,8 @@ async def append(
         )
         ORDER BY new.number
         RETURNING id, position, type, role, content, content_type, status, metadata, model, usage, finish_reason,
-            tool_calls, tool_call_id, name, arguments, output, call_id, reasoning_content, created_at, updated_at
+            latency_ms, tool_calls, tool_call_id, name, arguments, output, call_id, reasoning_content, created_at,
+            updated_at
         """,
         *(conversation_id, user_id, len(drafts), orjson.dumps(drafts).decode()),
     )
@@ -100,17 +101,19 @@ async def append(
 
 class ItemStore:
     """Every method is one transaction. A conversation of another user is as absent as one that does not exist: both
-    raise `NotFound`."""
+    raise `NotFound`. `largest` is how many bytes of items are read at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, largest: int) -> None:
         self._database = database
+        self._largest = largest
 
     async def append(self, user_id: str, conversation_id: str, drafts: Sequence[Draft]) -> list[Row]:
         """Add items to the end of a conversation, all or none, and return them."""
         return await append(self._database, user_id, known(conversation_id), drafts)
 
     async def page(self, user_id: str, conversation_id: str, page: Page) -> Listing:
-        """The items of a conversation. Raises `InvalidRequest` for a cursor that is none."""
+        """The items of a conversation: fewer than the page has room for when together they would be too large. Raises
+        `InvalidRequest` for a cursor that is none."""
         rows = await self._database.fetch(
             page.sql(
                 """
@@ -121,28 +124,34 @@ class ItemStore:
                 )
                 SELECT head.total_count, head.after_at, page.*
                 FROM head LEFT JOIN LATERAL (
-                    SELECT id, position, type, role, content, content_type, status, metadata, model, usage,
-                        finish_reason, tool_calls, tool_call_id, name, arguments, output, call_id, reasoning_content,
-                        created_at, updated_at
-                    FROM items
-                    WHERE conversation_id = head.conversation_id AND position {beyond} coalesce(head.after_at, $6)
-                    ORDER BY position {direction} LIMIT $4 OFFSET $5
-                ) page ON true
+                    SELECT near.*, sum(size) OVER (ORDER BY position {direction}) - size AS before,
+                        count(*) OVER () AS near
+                    FROM (
+                        SELECT id, position, type, role, content, content_type, status, metadata, model, usage,
+                            finish_reason, latency_ms, tool_calls, tool_call_id, name, arguments, output, call_id,
+                            reasoning_content, created_at, updated_at, size
+                        FROM items
+                        WHERE conversation_id = head.conversation_id AND position {beyond} coalesce(head.after_at, $6)
+                        ORDER BY position {direction} LIMIT $4 OFFSET $5
+                    ) near
+                ) page ON page.before = 0 OR page.before + page.size <= $7
                 ORDER BY page.position {direction}
                 """
             ),
             *(known(conversation_id), user_id, page.after, page.limit + 1, page.offset, _START[page.order]),
+            self._largest,
         )
         if not rows:
             raise NotFound("There is no such conversation")
-        return page.cut(rows)
+        found = page.cut(rows)
+        return replace(found, has_more=(rows[0]["near"] or 0) > len(found.rows))
 
     async def get(self, user_id: str, conversation_id: str, item_id: str) -> Row:
         """One item."""
         row = await self._database.fetchrow(
             """
             SELECT i.id, i.position, i.type, i.role, i.content, i.content_type, i.status, i.metadata, i.model, i.usage,
-                i.finish_reason, i.tool_calls, i.tool_call_id, i.name, i.arguments, i.output, i.call_id,
+                i.finish_reason, i.latency_ms, i.tool_calls, i.tool_call_id, i.name, i.arguments, i.output, i.call_id,
                 i.reasoning_content, i.created_at, i.updated_at
             FROM items i JOIN conversations c ON c.id = i.conversation_id
             WHERE i.id = $3 AND c.id = $1 AND c.user_id = $2
@@ -164,8 +173,8 @@ class ItemStore:
                 content = coalesce($4, i.content), metadata = coalesce($5, i.metadata), updated_at = place.updated_at
             FROM place WHERE i.id = $3 AND i.conversation_id = place.id
             RETURNING i.id, i.position, i.type, i.role, i.content, i.content_type, i.status, i.metadata, i.model,
-                i.usage, i.finish_reason, i.tool_calls, i.tool_call_id, i.name, i.arguments, i.output, i.call_id,
-                i.reasoning_content, i.created_at, i.updated_at
+                i.usage, i.finish_reason, i.latency_ms, i.tool_calls, i.tool_call_id, i.name, i.arguments, i.output,
+                i.call_id, i.reasoning_content, i.created_at, i.updated_at
             """,
             *(known(conversation_id), user_id, known(item_id)),
             *(None if each is None else orjson.dumps(each).decode() for each in (change.content, change.metadata)),

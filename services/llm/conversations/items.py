@@ -1,4 +1,4 @@
-"""ItemService: what is said in a conversation, stored, shown, changed and generated anew."""
+"""The half of ConversationService that is about items: what is said, stored, shown, changed and generated anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from jan.common.v1 import meta_pb2
-from jan.llm.v1 import items_pb2, items_pb2_grpc
+from jan.llm.v1 import items_pb2
 
 from services.llm.conversations import content
 from services.llm.conversations.item_store import Draft, ItemChange, ItemStore
@@ -28,31 +28,29 @@ from services.runtime.validation import validate
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 NO_CONTENT = (("x-http-status", "204"),)
-_TEXTS = (
+_PLAIN = (
     *("id", "type", "role", "content_type", "status", "model", "finish_reason", "tool_call_id", "name", "arguments"),
-    *("call_id", "reasoning_content"),
+    *("call_id", "reasoning_content", "latency_ms"),
 )
 _JSON = ("content", "metadata", "usage", "tool_calls", "output")
 
 
-class ItemServicer(items_pb2_grpc.ItemServiceServicer):
+class ItemMethods:
     """Typed methods and the REST face store by the same rules."""
 
-    def __init__(self, store: ItemStore, regenerator: Regenerator) -> None:
-        self._store = store
+    def __init__(self, items: ItemStore, regenerator: Regenerator) -> None:
+        self._items = items
         self._regenerator = regenerator
 
     async def ListItems(self, request: items_pb2.ListItemsRequest, context: Context) -> items_pb2.ListItemsResponse:
         page = page_of(request, order="asc")
-        return _list(await self._store.page(call.caller().user_id, request.conversation_id, page))
+        return _list(await self._items.page(call.caller().user_id, request.conversation_id, page))
 
     async def CreateItem(self, request: items_pb2.CreateItemRequest, context: Context) -> items_pb2.CreateItemResponse:
         draft = content.draft(request.item, "item.")
         return await self._create(request.conversation_id, draft)
 
-    async def BatchCreateItems(
-        self, request: items_pb2.BatchCreateItemsRequest, context: Context
-    ) -> items_pb2.ListItemsResponse:
+    async def CreateItems(self, request: items_pb2.CreateItemsRequest, context: Context) -> items_pb2.ListItemsResponse:
         return await self._create_all(request.conversation_id, _drafts(request))
 
     async def CreateItemsHttp(self, request: items_pb2.CreateItemsHttpRequest, context: Context) -> HttpBody:
@@ -61,11 +59,11 @@ class ItemServicer(items_pb2_grpc.ItemServiceServicer):
             return _rest(
                 await self._create(request.conversation_id, content.draft(_read(items_pb2.NewItem(), members)))
             )
-        batch = _read(items_pb2.BatchCreateItemsRequest(), {"items": members["items"]})
+        batch = _read(items_pb2.CreateItemsRequest(), {"items": members["items"]})
         return _rest(await self._create_all(request.conversation_id, _drafts(batch)))
 
     async def GetItem(self, request: items_pb2.GetItemRequest, context: Context) -> items_pb2.GetItemResponse:
-        row = await self._store.get(call.caller().user_id, request.conversation_id, request.item_id)
+        row = await self._items.get(call.caller().user_id, request.conversation_id, request.item_id)
         return items_pb2.GetItemResponse(data=item(row), meta=_meta())
 
     async def UpdateItem(self, request: items_pb2.UpdateItemRequest, context: Context) -> items_pb2.UpdateItemResponse:
@@ -75,9 +73,9 @@ class ItemServicer(items_pb2_grpc.ItemServiceServicer):
         )
         which = (call.caller().user_id, request.conversation_id, request.item_id)
         if change == ItemChange():
-            row = await self._store.get(*which)
+            row = await self._items.get(*which)
         else:
-            row = await self._store.update(*which, change)
+            row = await self._items.update(*which, change)
         return items_pb2.UpdateItemResponse(data=item(row), meta=_meta())
 
     async def RegenerateItem(
@@ -87,20 +85,20 @@ class ItemServicer(items_pb2_grpc.ItemServiceServicer):
         given = wire.regeneration_body(request)
         run = Run(user_id, request.conversation_id)
         item_id = await self._regenerator.regenerate(run, request.item_id, given, deadline=deadline)
-        row = await self._store.get(user_id, request.conversation_id, item_id)
+        row = await self._items.get(user_id, request.conversation_id, item_id)
         return items_pb2.RegenerateItemResponse(data=item(row), meta=_meta())
 
     async def DeleteItem(self, request: items_pb2.DeleteItemRequest, context: Context) -> items_pb2.DeleteItemResponse:
-        await self._store.delete(call.caller().user_id, request.conversation_id, request.item_id)
+        await self._items.delete(call.caller().user_id, request.conversation_id, request.item_id)
         await context.send_initial_metadata(NO_CONTENT)
         return items_pb2.DeleteItemResponse()
 
     async def _create(self, conversation_id: str, draft: Draft) -> items_pb2.CreateItemResponse:
-        (row,) = await self._store.append(call.caller().user_id, conversation_id, [draft])
+        (row,) = await self._items.append(call.caller().user_id, conversation_id, [draft])
         return items_pb2.CreateItemResponse(data=item(row), meta=_meta())
 
     async def _create_all(self, conversation_id: str, drafts: Sequence[Draft]) -> items_pb2.ListItemsResponse:
-        rows = await self._store.append(call.caller().user_id, conversation_id, drafts)
+        rows = await self._items.append(call.caller().user_id, conversation_id, drafts)
         return _list(Listing(rows, has_more=False, total_count=len(rows)))
 
 
@@ -110,7 +108,7 @@ def item(row: Row) -> items_pb2.Item:
         object="conversation.item",
         created_at=int(row["created_at"].timestamp()),
         updated_at=int(row["updated_at"].timestamp()),
-        **{name: row[name] for name in _TEXTS},
+        **{name: row[name] for name in _PLAIN},
     )
     fill(shown, {name: orjson.loads(row[name]) for name in _JSON if row[name] is not None})
     return shown
@@ -120,7 +118,7 @@ def _list(found: Listing) -> items_pb2.ListItemsResponse:
     return items_pb2.ListItemsResponse(data=map(item, found.rows), **found.envelope())
 
 
-def _drafts(batch: items_pb2.BatchCreateItemsRequest) -> list[Draft]:
+def _drafts(batch: items_pb2.CreateItemsRequest) -> list[Draft]:
     return [content.draft(each, f"items[{index}].") for index, each in enumerate(batch.items)]
 
 

@@ -12,20 +12,20 @@ _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 class Received:
-    """Fed with chunks as they come, or with a whole answer. `choices` is how many were asked for."""
+    """Fed with chunks as they come, or with a whole answer."""
 
-    def __init__(self, *, choices: int = 1) -> None:
+    def __init__(self) -> None:
         self._usage: Json = {}
-        self._choices = choices
+        self._begun: set[int] = set()
         self._finished: dict[int, str] = {}
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._calls: dict[Any, Json] = {}
+        self._calls: dict[int, Json] = {}
 
     @property
     def finished(self) -> bool:
-        """Whether every choice has its `finish_reason`."""
-        return len(self._finished) >= self._choices
+        """Whether every choice that has begun has its `finish_reason`: this may be all, or another one begins."""
+        return bool(self._begun) and self._begun <= self._finished.keys()
 
     def take(self, chunk: Json) -> None:
         """Add a chunk that the engine has let through."""
@@ -63,6 +63,7 @@ class Received:
 
     def _take_choice(self, choice: Json, said: Any) -> None:
         index = choice.get("index") or 0
+        self._begun.add(index)
         if choice.get("finish_reason"):
             self._finished[index] = _kept(choice["finish_reason"])
         if index != 0 or not isinstance(said, dict):
@@ -72,9 +73,10 @@ class Received:
         calls = said.get("tool_calls")
         for place, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
-                self._take_call(call, call.get("index", place))
+                index = call.get("index")
+                self._take_call(call, index if isinstance(index, int) else place)
 
-    def _take_call(self, part: Json, index: Any) -> None:
+    def _take_call(self, part: Json, index: int) -> None:
         call = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
         call["id"] = _kept(part.get("id")) or call["id"]
         call["type"] = _kept(part.get("type")) or call["type"]

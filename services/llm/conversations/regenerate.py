@@ -63,7 +63,11 @@ class Regenerator:
             anew = await self._begin(run, item_id, given)
             started = time.monotonic()
             try:
-                answer = await self._engine.generate(anew.request, deadline=deadline, project_id=anew.project_id)
+                pictures = self._engine.pictures()
+                await pictures.add(anew.request["messages"])
+                answer = await self._engine.generate(
+                    anew.request, deadline=deadline, project_id=anew.project_id, pictures=pictures
+                )
                 draft = _draft(answer, given, seconds=time.monotonic() - started)
                 await self._keeper.replace(run, draft, after=anew.asked_at)
             except BaseException:
@@ -81,8 +85,8 @@ class Regenerator:
             asked_at = _asked_at(target)
             replaced = target["model"] or await opening.answer_to(asked_at)
             model = given.get("model") or self._usual(replaced, selected)
+            check_sampling({**given, "model": model})
             request = {name: value for name, value in given.items() if name not in _FIXED} | {"model": model}
-            check_sampling(request)
             request["messages"] = await self._messages(opening, request, asked_at, profile)
             return Anew(run, request, opening.project_id, asked_at)
 

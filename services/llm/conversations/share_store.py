@@ -105,7 +105,7 @@ class ShareStore:
         """What anybody may see of a share, and its `id`. Raises `NotFound`, and `Gone` once it has ended."""
         row = await self._database.fetchrow(
             """
-            SELECT id, slug, title, read_only, allow_feedback, created_at, expires_at, revoked_at,
+            SELECT id, slug, user_id, title, read_only, allow_feedback, created_at, expires_at, revoked_at,
                 coalesce(expires_at <= now(), false) AS expired,
                 CASE WHEN revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) THEN items END AS items
             FROM shares WHERE slug = $1
@@ -179,6 +179,8 @@ async def _copy(
                 AND ($6 = '' OR position <= (SELECT position FROM items WHERE id = $6))
             ORDER BY position DESC
             LIMIT CASE WHEN $6 <> '' THEN 2 END
+        ), measured AS (
+            SELECT coalesce(sum(octet_length(content::text)), 0) AS bytes FROM chosen
         )
         INSERT INTO shares (
             id, slug, user_id, conversation_id, item_id, title, expires_at, read_only, allow_feedback, items
@@ -191,11 +193,12 @@ async def _copy(
                         'created_at', floor(extract(epoch FROM created_at))::bigint
                     )
                     ORDER BY position
-                ),
+                ) FILTER (WHERE id IS NOT NULL),
                 '[]'
             )
-        FROM chosen
-        HAVING coalesce(sum(octet_length(content::text)), 0) <= $11
+        FROM measured LEFT JOIN chosen ON true
+        WHERE measured.bytes <= $11  -- before anything is put together: PostgreSQL has no text of a gigabyte
+        GROUP BY measured.bytes
         RETURNING id, slug, conversation_id, item_id, title, read_only, allow_feedback, view_count,
             created_at, expires_at, revoked_at
         """,  # noqa: S608  # as above

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -15,6 +16,9 @@ from services.llm.conversations.conversation_store import ConversationStore
 from services.llm.conversations.item_store import known
 from services.llm.conversations.share_store import SLUG, ShareStore, Terms
 from services.llm.conversations.share_views import Views
+from services.llm.conversations.shared_images import with_urls
+from services.llm.generation.pictures import Gallery
+from services.llm.providers.provider import Json
 from services.runtime import call
 from services.runtime.config import Settings
 from services.runtime.db import Row
@@ -30,14 +34,22 @@ _SLUG = re.compile(rf"[0-9A-Za-z]{{{SLUG}}}")
 
 
 class ShareServicer(shares_pb2_grpc.ShareServiceServicer):
-    """Shares of the caller, and those that anybody may read."""
+    """Shares of the caller, and those that anybody may read, with the images that their owners can."""
 
-    def __init__(self, settings: Settings, store: ShareStore, views: Views, conversations: ConversationStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: ShareStore,
+        views: Views,
+        conversations: ConversationStore,
+        gallery_of: Callable[[str], Gallery],
+    ) -> None:
         self._enabled = settings.conversation_sharing_enabled
         self._address = f"{settings.public_base_url.rstrip('/')}/v1/public/shares/"
         self._store = store
         self._views = views
         self._conversations = conversations
+        self._gallery_of = gallery_of
 
     async def CreateShare(
         self, request: shares_pb2.CreateShareRequest, context: Context
@@ -89,8 +101,9 @@ class ShareServicer(shares_pb2_grpc.ShareServiceServicer):
         row = await self._store.read(request.slug)
         if (_VERB, "HEAD") not in (context.invocation_metadata() or ()):
             self._views.count(row["id"])
+        items = await with_urls(orjson.loads(row["items"]), self._gallery_of(row["user_id"]))
         await context.send_initial_metadata(CACHEABLE)
-        return shares_pb2.GetPublicShareResponse(data=_public(row), meta=_meta())
+        return shares_pb2.GetPublicShareResponse(data=_public(row, items), meta=_meta())
 
     def _refuse_if_disabled(self) -> None:
         if not self._enabled:
@@ -133,7 +146,7 @@ def _include_revoked(request: shares_pb2.ListSharesRequest | shares_pb2.ListConv
     return request.include_revoked or not request.HasField("include_revoked")
 
 
-def _public(row: Row) -> shares_pb2.PublicShare:
+def _public(row: Row, items: list[Json]) -> shares_pb2.PublicShare:
     """A share as readers see it."""
     shown = shares_pb2.PublicShare(
         object="public_share",
@@ -144,7 +157,7 @@ def _public(row: Row) -> shares_pb2.PublicShare:
         created_at=int(row["created_at"].timestamp()),
         expires_at=_seconds(row, "expires_at"),
     )
-    fill(shown, {"items": orjson.loads(row["items"])})
+    fill(shown, {"items": items})
     return shown
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ import orjson
 from services.llm.conversations.history import Past
 from services.llm.conversations.item_store import Draft, append, known
 from services.llm.providers.provider import Json
-from services.runtime.db import Connection, Database, Row, UniqueViolation
+from services.runtime.db import Connection, Database, Row
 from services.runtime.errors import Conflict, NotFound
 from services.runtime.watch import LOCKS, Watch
 
+log = logging.getLogger("jan.turns")
 _JSON = ("content", "tool_calls", "output")
-_SMALLEST = 4  # tokens of a message, whatever it says (usage.py)
+_SMALLEST = 4  # tokens of a message, whatever it says (token_counts.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +30,44 @@ class Run:
     user_id: str
     conversation_id: str
     id: UUID = field(default_factory=uuid4)
+    after: int = -1
+    """The position of the last item before its answer; below all of them while that is not known."""
 
 
 class Opening:
     """A conversation that a run has taken, in the transaction that takes it."""
 
-    def __init__(self, connection: Connection, run: Run, row: Row) -> None:
+    def __init__(self, connection: Connection, run: Run, row: Row, *, largest: int) -> None:
         self.title: str | None = row["title"]
         self.project_id: str = row["project_id"] or ""
         self.instruction: str = (row["instruction"] or "").strip()
+        self.last_position: int = row["last_position"]
         self._connection = connection
         self._run = run
+        self._largest = largest
 
     async def past(self, *, before: int = 2**63 - 1, window: int = 0) -> Past:
-        """The items before a position: all of them, or about as many as a context window of so many tokens can hold."""
+        """The items before a position: all of them, or the last ones, about as many as a context window of so many
+        tokens can hold and no more bytes than a request may have."""
         most = window // _SMALLEST + 1 if window else None
         rows = await self._connection.fetch(
             """
-            SELECT id, position, type, role, content, tool_calls, tool_call_id, name, arguments, output, call_id, model
-            FROM items WHERE conversation_id = $1 AND position < $2 AND type <> 'reasoning'
-            ORDER BY position DESC LIMIT $3
+            SELECT * FROM (
+                SELECT near.*, sum(size) OVER (ORDER BY position DESC) - size AS before, count(*) OVER () AS near
+                FROM (
+                    SELECT id, position, type, role, content, tool_calls, tool_call_id, name, arguments, output,
+                        call_id, model, size
+                    FROM items WHERE conversation_id = $1 AND position < $2 AND type <> 'reasoning'
+                    ORDER BY position DESC LIMIT $3
+                ) near
+            ) measured
+            WHERE before = 0 OR before + size <= $4
+            ORDER BY position DESC
             """,
-            *(self._run.conversation_id, before, most),
+            *(self._run.conversation_id, before, most, self._largest),
         )
-        return Past([_item(row) for row in reversed(rows)], whole=len(rows) != most)
+        whole = not rows or len(rows) == rows[0]["near"] != most
+        return Past([_item(row) for row in reversed(rows)], whole=whole)
 
     async def target(self, item_id: str) -> Json | None:
         """An item of the conversation, with the position `asked_at` of the last message of the user up to it."""
@@ -87,7 +103,8 @@ class Opening:
     async def add(self, drafts: Sequence[Draft], title: str | None) -> None:
         """Store what is new, and a title where there is none."""
         if drafts:
-            await append(self._connection, self._run.user_id, self._run.conversation_id, drafts)
+            rows = await append(self._connection, self._run.user_id, self._run.conversation_id, drafts)
+            self.last_position = rows[-1]["position"]
         if title is not None and not self.title:
             await self._connection.execute(
                 "UPDATE conversations SET title = $2 WHERE id = $1", self._run.conversation_id, title
@@ -96,11 +113,13 @@ class Opening:
 
 
 class TurnStore:
-    """The conversations of all processes. Everything raises `Unavailable` when the database is not there."""
+    """The conversations of all processes. Everything raises `Unavailable` when the database is not there. `largest` is
+    how many bytes of a conversation a model is sent at most."""
 
-    def __init__(self, database: Database, watch: Watch) -> None:
+    def __init__(self, database: Database, watch: Watch, *, largest: int) -> None:
         self._database = database
         self._watch = watch
+        self._largest = largest
 
     @property
     def reachable(self) -> bool:
@@ -120,23 +139,37 @@ class TurnStore:
             if not row["taken"]:
                 message = "Another answer is being generated in this conversation"
                 raise Conflict(message, code="conversation_busy", param="conversation", retry_after=1)
-            yield Opening(connection, run, row)
+            yield Opening(connection, run, row, largest=self._largest)
 
     async def keep(self, run: Run, answer: Draft) -> None:
-        """Store the answer of a run and free its conversation. May be repeated; does nothing when the conversation has
-        been deleted."""
-        try:
-            async with self._database.transaction() as connection:
+        """Store the answer of a run and free its conversation. May be repeated. Does nothing when the conversation has
+        been deleted, or taken over while the database was away and gone on with: there the answer would stand behind
+        somebody else's question."""
+        async with self._database.transaction() as connection:
+            belongs = await connection.fetchval(
+                """
+                WITH place AS (
+                    SELECT id, last_position FROM conversations WHERE id = $1 FOR NO KEY UPDATE
+                ), freed AS (
+                    DELETE FROM generations g USING place WHERE g.conversation_id = place.id AND g.run = $2
+                    RETURNING true
+                )
+                SELECT EXISTS (SELECT FROM freed) OR last_position = $3 FROM place
+                """,
+                *(run.conversation_id, run.id, run.after),
+            )
+            if belongs:
                 await append(connection, run.user_id, run.conversation_id, [answer])
-                await connection.execute(_FREE, run.conversation_id, run.id)
-        except (NotFound, UniqueViolation):  # nobody can read it any more; the first try came through
-            await self.free(run)
+            else:
+                log.warning("turn_overtaken", extra={"conversation_id": run.conversation_id})
 
     async def replace(self, run: Run, answer: Draft, *, after: int) -> None:
         """Put the answer of a run in the place of all that stands behind the item at position `after`, and free its
-        conversation. Raises `Conflict` when that item has been deleted, or the conversation been taken over."""
+        conversation. Raises `NotFound` when that has been deleted, `Conflict` when the item has, or when somebody else
+        has taken the conversation over."""
         async with self._database.transaction() as connection:
-            await connection.execute(_LOCK, run.conversation_id)
+            if await connection.fetchrow(_LOCK, run.conversation_id, run.user_id) is None:
+                raise NotFound("The conversation was deleted while its answer was generated")
             if not await connection.fetchval(f"{_FREE} RETURNING true", run.conversation_id, run.id):
                 raise Conflict("Somebody else went on with this conversation while the answer was generated")
             await _remove(connection, run.conversation_id, after)
@@ -152,7 +185,7 @@ class TurnStore:
         return await connection.fetchrow(
             """
             WITH owned AS (
-                SELECT c.id, c.title, c.project_id, p.instruction
+                SELECT c.id, c.title, c.project_id, c.last_position, p.instruction
                 FROM conversations c LEFT JOIN projects p ON p.id = c.project_id
                 WHERE c.id = $1 AND c.user_id = $2
                 FOR NO KEY UPDATE OF c
@@ -163,13 +196,13 @@ class TurnStore:
                 WHERE found.holder <> $3 AND pg_try_advisory_xact_lock_shared($5, found.holder)
                 RETURNING true
             )
-            SELECT title, project_id, instruction, EXISTS (SELECT FROM taken) AS taken FROM owned
+            SELECT title, project_id, last_position, instruction, EXISTS (SELECT FROM taken) AS taken FROM owned
             """,
             *(run.conversation_id, run.user_id, self._watch.number, run.id, LOCKS),
         )
 
 
-_LOCK = "SELECT FROM conversations WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK = "SELECT id FROM conversations WHERE id = $1 AND user_id = $2 FOR NO KEY UPDATE"
 _FREE = "DELETE FROM generations WHERE conversation_id = $1 AND run = $2"
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 
+from services.llm.conversations.content import check_storable
 from services.llm.conversations.history import compose, draft_of, title_of
 from services.llm.conversations.item_store import Draft
 from services.llm.conversations.received import Received
@@ -21,7 +22,8 @@ from services.llm.conversations.turn_keeper import TurnKeeper
 from services.llm.conversations.turn_store import Run
 from services.llm.generation.answer import Chunk
 from services.llm.generation.completion import Engine
-from services.llm.generation.request import check_chat, check_storable, conversation_of
+from services.llm.generation.pictures import Pictures
+from services.llm.generation.request import check_chat, conversation_of
 from services.llm.models.catalog import Catalog
 from services.llm.providers.provider import Json
 from services.runtime.errors import NotFound, NotImplementedYet, Unavailable
@@ -42,6 +44,7 @@ class Turn:
     run: Run
     request: Json
     """What is asked of the model."""
+    pictures: Pictures
     title: str | None
     project_id: str
     trimmed: bool
@@ -81,7 +84,9 @@ class Turns:
         if body.get("conversation") is None:
             return await self._engine.chat(body, deadline=deadline)
         async with self._turn(body, user_id) as turn:
-            answer = await self._engine.generate(turn.request, deadline=deadline, project_id=turn.project_id)
+            answer = await self._engine.generate(
+                turn.request, deadline=deadline, project_id=turn.project_id, pictures=turn.pictures
+            )
             turn.received.take_whole(answer)
             await turn.settle()
         return {**answer, **turn.marks}
@@ -94,20 +99,27 @@ class Turns:
 
     async def _stream(self, body: Json, user_id: str, deadline: float) -> AsyncGenerator[list[Chunk], None]:
         async with self._turn(body, user_id) as turn:
-            last: list[Chunk] = []
+            held: list[Chunk] = []  # what may be the end
             stream = self._engine.stream(
-                turn.request, deadline=deadline, project_id=turn.project_id, spent=turn.received.spend
+                turn.request,
+                deadline=deadline,
+                project_id=turn.project_id,
+                pictures=turn.pictures,
+                spent=turn.received.spend,
             )
             async with aclosing(stream) as batches:
                 async for batch in batches:
                     for chunk in batch:
                         turn.received.take(chunk.data)
-                    if batch and turn.received.finished:
-                        last += batch
-                    else:
+                    if not batch:
                         yield batch
+                        continue
+                    held += (_marked(chunk, turn.marks) for chunk in batch)
+                    if not turn.received.finished:
+                        yield held
+                        held = []
             await turn.settle()
-            yield [_marked(chunk, turn.marks) for chunk in last]
+            yield held
 
     @asynccontextmanager
     async def _turn(self, body: Json, user_id: str) -> AsyncIterator[Turn]:
@@ -121,6 +133,7 @@ class Turns:
         with keeper.attending():
             turn = await self._begin(keeper, body, user_id)
             try:
+                await turn.pictures.add(turn.request["messages"])
                 yield turn
             finally:
                 if not turn.settled:
@@ -131,25 +144,27 @@ class Turns:
         """Take the conversation, put the request together, and store what is new."""
         run = Run(user_id, conversation_of(body))
         stored = body.get("store") is not False
-        if stored:
-            check_storable(body)
         model = self._catalog.get(body["model"])
         model.route.check_allowance()  # a message that cannot be answered now is not stored
+        pictures = self._engine.pictures()
+        await pictures.require(body["messages"])
         window, profile = model.context_window, await self._profile(user_id)
         missing = NotFound("There is no such conversation", code="conversation_not_found", param="conversation")
         async with keeper.opening(run, missing) as opening:
             past = await opening.past(window=window)
             prompt = compose(body, (opening.instruction, profile or ""), past, window=window)
             if stored:
+                check_storable(body["messages"])
                 await opening.add([draft_of(message) for message in prompt.new], title_of(prompt.messages))
             return Turn(
                 keeper=keeper,
-                run=run,
+                run=replace(run, after=opening.last_position),
                 request={**body, "messages": prompt.messages},
+                pictures=pictures,
                 title=opening.title,
                 project_id=opening.project_id,
                 trimmed=prompt.trimmed,
-                received=Received(choices=body.get("n") or 1),
+                received=Received(),
                 stored=stored,
             )
 

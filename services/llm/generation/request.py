@@ -10,16 +10,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from services.llm.generation.pictures import NAMED
 from services.llm.providers.provider import Json
-from services.runtime.errors import InvalidRequest, NotFound
+from services.runtime.errors import InvalidRequest
 
 ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 OURS = ("conversation", "store", "store_reasoning")
 INSTEAD_OF_CONTENT = ("tool_calls", "function_call", "refusal", "audio")
 MOST_INPUTS = 2048
-# What an image URL may begin with, and a media id in its place: bare, or as placeholder in a data URL (CONTRACT 4.1).
+# What an image URL may begin with.
 URL = re.compile(r"https?://|data:", re.IGNORECASE)
-MEDIA = re.compile(r"(?:data:[^,;]{0,100};(?:base64,)?)?jan_[0-9a-z]{26}$", re.IGNORECASE)
 
 Check = Callable[[Any, str], None]
 
@@ -65,14 +65,6 @@ def check_sampling(body: Json) -> None:
     _parameters(body, CHAT)
 
 
-def check_storable(body: Json) -> None:
-    """Raise `InvalidRequest` for the first message of a checked chat request that no conversation can keep."""
-    for index, message in enumerate(body["messages"]):
-        if message["role"] == "function":
-            raise _wrong(f"messages[{index}].role", "must be `tool` for the output of a function in a conversation")
-        _storable(message, f"messages[{index}]")
-
-
 def conversation_of(body: Json) -> str:
     """The id of the conversation that a checked chat request belongs to."""
     named: Any = body["conversation"]
@@ -112,17 +104,6 @@ def _conversation(value: Any, name: str) -> None:
         raise _wrong(name, "must be the id of a conversation, or an object with its `id`")
 
 
-def _storable(value: Any, at: str) -> None:
-    """Refuse text that PostgreSQL does not have, wherever it is."""
-    if isinstance(value, str) and "\0" in value:
-        raise _wrong(at, "cannot have the character U+0000 in a conversation")
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, each in members:
-        if isinstance(name, str):
-            _storable(name, at)
-        _storable(each, f"{at}.{name}"[:200] if isinstance(name, str) else f"{at}[{name}]")
-
-
 def _message(message: Any, at: str) -> None:
     if not isinstance(message, dict):
         raise _wrong(at, "must be an object")
@@ -157,9 +138,7 @@ def _part(part: Any, at: str) -> None:
         url = image.get("url") if isinstance(image, dict) else None
         if not isinstance(url, str) or not url:
             raise _wrong(f"{at}.image_url.url", "must be a URL, a data URL or a jan_ id")
-        if MEDIA.match(url):
-            raise NotFound("There is no such media", code="media_not_found", param=f"{at}.image_url.url")
-        if not URL.match(url):
+        if not URL.match(url) and not NAMED.fullmatch(url):
             rule = "must begin with https://, http:// or data:, or be a jan_ id"
             raise _wrong(f"{at}.image_url.url", rule, code="invalid_url")
 
@@ -168,6 +147,8 @@ def _tool_calls(value: Any, name: str) -> None:
     _objects(value, name)
     for index, call in enumerate(value):
         at = f"{name}[{index}]"
+        if not isinstance(call.get("id"), str | None):
+            raise _wrong(f"{at}.id", "must be a string")
         function = _function(call, at, required=call.get("type") in (None, "function"))
         if function is not None and not isinstance(function.get("arguments"), str):
             raise _wrong(f"{at}.function.arguments", "must be a string")

@@ -9,7 +9,6 @@ import grpc
 from jan.common.v1 import meta_pb2
 from jan.llm.v1 import admin_models_pb2, admin_models_pb2_grpc
 
-from services.llm.models.audit import Change
 from services.llm.models.catalog import Catalog
 from services.llm.models.catalog_store import CatalogStore, Totals
 from services.llm.models.catalog_sync import CatalogSync
@@ -19,131 +18,133 @@ from services.llm.models.model_rows import (
     by_model,
     can,
     described,
-    page_of_rows,
     provider_model,
     public_id,
 )
 from services.llm.models.offers import Offer
 from services.runtime import call
+from services.runtime.audit import change_of
 from services.runtime.errors import NotFound
-from services.runtime.pages import page_of
+from services.runtime.pages import page_in_memory, page_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Catalogs = dict[str, list[Offer]]
 
 
 class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
-    """Rows are read from the catalog of this process and changed in the store; `sync` takes over what changed."""
+    """Every method begins with the catalog as it is now, whichever process changed it; what it changes, it changes in
+    the store."""
 
-    def __init__(self, catalog: Catalog, store: CatalogStore, sync: CatalogSync) -> None:
-        self._catalog = catalog
+    def __init__(self, store: CatalogStore, sync: CatalogSync) -> None:
         self._store = store
         self._sync = sync
 
     async def ListProviderModels(
         self, request: admin_models_pb2.ListProviderModelsRequest, context: Context
     ) -> admin_models_pb2.ListProviderModelsResponse:
-        offers = sorted(self._catalog.offers(), key=lambda offer: offer.id)
+        catalog = await self._sync.current()
+        offers = sorted(catalog.offers(), key=lambda offer: offer.id)
         rows = [row for row in map(provider_model, offers) if _wants_model(request, row)]
-        page, envelope = page_of_rows(rows, page_of(request, order="asc"), lambda row: row.id)
+        page, envelope = page_in_memory(rows, page_of(request, order="asc"), lambda row: row.id)
         return admin_models_pb2.ListProviderModelsResponse(data=page, **envelope)
 
     async def GetProviderModel(
         self, request: admin_models_pb2.GetProviderModelRequest, context: Context
     ) -> admin_models_pb2.GetProviderModelResponse:
-        row = provider_model(self._offers(request.id)[0])
+        row = provider_model(_offer(await self._sync.current(), request.id))
         return admin_models_pb2.GetProviderModelResponse(data=row, meta=_meta())
 
     async def UpdateProviderModel(
         self, request: admin_models_pb2.UpdateProviderModelRequest, context: Context
     ) -> admin_models_pb2.UpdateProviderModelResponse:
-        offer = self._offers(request.id)[0]
+        offer = _offer(await self._sync.current(), request.id)
         enabled = request.enabled if request.HasField("enabled") else None
-        change = _change(request.reason)
+        change = change_of(request.reason)
         await self._store.change_model(offer, model_changes(request), enabled=enabled, change=change)
-        await self._sync.reload()
-        row = provider_model(self._offers(offer.id)[0])
+        row = provider_model(_offer(await self._sync.current(), offer.id))
         return admin_models_pb2.UpdateProviderModelResponse(data=row, meta=_meta())
 
     async def BulkToggleProviderModels(
         self, request: admin_models_pb2.BulkToggleProviderModelsRequest, context: Context
     ) -> admin_models_pb2.BulkToggleProviderModelsResponse:
-        found = {name: self._matching(name) for name in request.model_ids}
-        offers = {offer.id: offer for each in found.values() for offer in each}
+        named, given = _by_name(await self._sync.current()), dict.fromkeys(request.model_ids)
+        offers = {offer.id: offer for name in given for offer in named.get(name, ())}
         changed = await self._store.toggle_models(
-            list(offers.values()), enabled=request.enabled, change=_change(request.reason)
+            list(offers.values()), enabled=request.enabled, change=change_of(request.reason)
         )
-        await self._sync.reload()
-        data = _toggled(len(offers), changed, [name for name, each in found.items() if not each])
+        await self._sync.current()
+        data = _toggled(len(offers), changed, [name for name in given if name not in named])
         return admin_models_pb2.BulkToggleProviderModelsResponse(data=data, meta=_meta())
 
     async def ListAdminCatalogs(
         self, request: admin_models_pb2.ListAdminCatalogsRequest, context: Context
     ) -> admin_models_pb2.ListAdminCatalogsResponse:
-        catalogs = by_model(self._catalog.offers())
-        rows = [admin_catalog(self._catalog, offers, Totals()) for offers in catalogs.values()]
+        catalog = await self._sync.current()
+        catalogs = by_model(catalog.offers())
+        rows = [admin_catalog(catalog, offers, Totals()) for offers in catalogs.values()]
         wanted = [row for row in rows if _wants_catalog(request, row)]
-        page, envelope = page_of_rows(wanted, page_of(request, order="asc"), lambda row: row.id)
-        data = await self._with_totals({row.id: catalogs[row.id] for row in page})
+        page, envelope = page_in_memory(wanted, page_of(request, order="asc"), lambda row: row.id)
+        data = await self._with_totals(catalog, {row.id: catalogs[row.id] for row in page})
         return admin_models_pb2.ListAdminCatalogsResponse(data=data, **envelope)
 
     async def GetAdminCatalog(
         self, request: admin_models_pb2.GetAdminCatalogRequest, context: Context
     ) -> admin_models_pb2.GetAdminCatalogResponse:
-        return admin_models_pb2.GetAdminCatalogResponse(data=await self._catalog_row(request.id), meta=_meta())
+        row = await self._catalog_row(await self._sync.current(), request.id)
+        return admin_models_pb2.GetAdminCatalogResponse(data=row, meta=_meta())
 
     async def UpdateAdminCatalog(
         self, request: admin_models_pb2.UpdateAdminCatalogRequest, context: Context
     ) -> admin_models_pb2.UpdateAdminCatalogResponse:
-        offers = self._catalog_offers(request.id)
+        offers = _catalog_offers(await self._sync.current(), request.id)
         model_id, enabled = offers[0].model_id, request.enabled if request.HasField("enabled") else None
-        changes, change = catalog_changes(request), _change(request.reason)
+        changes, change = catalog_changes(request, model_id), change_of(request.reason)
         await self._store.change_catalog(model_id, described(offers[0]), changes, enabled=enabled, change=change)
-        await self._sync.reload()
-        return admin_models_pb2.UpdateAdminCatalogResponse(data=await self._catalog_row(model_id), meta=_meta())
+        row = await self._catalog_row(await self._sync.current(), model_id)
+        return admin_models_pb2.UpdateAdminCatalogResponse(data=row, meta=_meta())
 
     async def BulkToggleCatalogs(
         self, request: admin_models_pb2.BulkToggleCatalogsRequest, context: Context
     ) -> admin_models_pb2.BulkToggleCatalogsResponse:
-        names = _names(by_model(self._catalog.offers()))
+        names = _names(by_model((await self._sync.current()).offers()))
         given = dict.fromkeys(request.catalog_ids)
         model_ids = {names[name] for name in given if name in names}
         changed = await self._store.toggle_catalogs(
-            sorted(model_ids), enabled=request.enabled, change=_change(request.reason)
+            sorted(model_ids), enabled=request.enabled, change=change_of(request.reason)
         )
-        await self._sync.reload()
+        await self._sync.current()
         data = _toggled(len(model_ids), changed, [name for name in given if name not in names])
         return admin_models_pb2.BulkToggleCatalogsResponse(data=data, meta=_meta())
 
-    def _matching(self, name: str) -> list[Offer]:
-        """The row with that id, or the rows of that model, the one that is asked first in front."""
-        offers = self._catalog.offers()
-        return [each for each in offers if each.id == name] or by_model(offers).get(name, [])
+    async def _catalog_row(self, catalog: Catalog, name: str) -> admin_models_pb2.AdminCatalog:
+        offers = _catalog_offers(catalog, name)
+        return (await self._with_totals(catalog, {offers[0].model_id: offers}))[0]
 
-    def _offers(self, name: str) -> list[Offer]:
-        """The same, at least one. Raises `NotFound`."""
-        if found := self._matching(name):
-            return found
-        raise NotFound("There is no such model")
-
-    def _catalog_offers(self, name: str) -> list[Offer]:
-        """Who offers the model with that catalog row. Raises `NotFound`."""
-        catalogs = by_model(self._catalog.offers())
-        model_id = _names(catalogs).get(name)
-        if model_id is None:
-            raise NotFound("There is no such catalog row")
-        return catalogs[model_id]
-
-    async def _catalog_row(self, name: str) -> admin_models_pb2.AdminCatalog:
-        offers = self._catalog_offers(name)
-        return (await self._with_totals({offers[0].model_id: offers}))[0]
-
-    async def _with_totals(self, catalogs: Catalogs) -> list[admin_models_pb2.AdminCatalog]:
+    async def _with_totals(self, catalog: Catalog, catalogs: Catalogs) -> list[admin_models_pb2.AdminCatalog]:
         totals = await self._store.totals(list(catalogs))
-        return [
-            admin_catalog(self._catalog, offers, totals.get(model_id, Totals()))
-            for model_id, offers in catalogs.items()
-        ]
+        return [admin_catalog(catalog, offers, totals.get(name, Totals())) for name, offers in catalogs.items()]
+
+
+def _by_name(catalog: Catalog) -> Catalogs:
+    """The row of each row id, and the rows of each model, the one that is asked first in front."""
+    offers = catalog.offers()
+    return by_model(offers) | {offer.id: [offer] for offer in offers}
+
+
+def _offer(catalog: Catalog, name: str) -> Offer:
+    """The first of them. Raises `NotFound`."""
+    if found := _by_name(catalog).get(name):
+        return found[0]
+    raise NotFound("There is no such model")
+
+
+def _catalog_offers(catalog: Catalog, name: str) -> list[Offer]:
+    """Who offers the model with that catalog row. Raises `NotFound`."""
+    catalogs = by_model(catalog.offers())
+    model_id = _names(catalogs).get(name)
+    if model_id is None:
+        raise NotFound("There is no such catalog row")
+    return catalogs[model_id]
 
 
 def _names(catalogs: Catalogs) -> dict[str, str]:
@@ -181,10 +182,6 @@ def _says(search: str, *texts: str) -> bool:
 
 def _toggled(count: int, changed: int, not_found: Sequence[str]) -> admin_models_pb2.Toggled:
     return admin_models_pb2.Toggled(count=count, changed_count=changed, not_found=not_found)
-
-
-def _change(reason: str) -> Change:
-    return Change(call.caller().user_id, reason, call.current().request_id)
 
 
 def _meta() -> meta_pb2.Meta:

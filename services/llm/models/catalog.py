@@ -188,7 +188,7 @@ class Catalog:
 
     def _build(self) -> None:
         known = self._entries()
-        self._upstreams.keep(known)
+        self._forget_all_but(known)
         offers = [offer for entry in known for offer in self._offers_of(entry)]
         # Only guesses may be replaced by the demo model: what an operator configured and is down says so.
         if all(entry.discovered for entry in known if entry.active) and not any(offer.available for offer in offers):
@@ -204,6 +204,13 @@ class Catalog:
         for model in models.values():
             self._finish(model)
         self._models = models
+
+    def _forget_all_but(self, known: Sequence[Entry]) -> None:
+        """What was read of providers, and of places, that are none of these any more."""
+        self._upstreams.keep(known)
+        places, ids = {(entry.id, each.url) for entry in known for each in entry.addresses}, {each.id for each in known}
+        self._listed = {place: rows for place, rows in self._listed.items() if place in places}
+        self._read_at = {key: moment for key, moment in self._read_at.items() if key in ids}
 
     def _offers_of(self, entry: Entry) -> list[Offer]:
         lists = {address.url: self._listed.get((entry.id, address.url), []) for address in entry.addresses}
@@ -235,11 +242,12 @@ class Catalog:
             )
 
     def _finish(self, model: Model) -> None:
-        """The offer that is asked first in front, and what it takes to know of the model."""
+        """The offer that is asked first in front, and what it takes to know of the model: what an administrator says of
+        the provider's model holds before what the catalog row says of all, and that before the provider's own word."""
         model.offers.sort(key=lambda offer: min((each.priority for each in offer.addresses), default=0))
-        said = self.registry.catalogs.get(model.id)
-        windows = [offer.changes.get("context_window") or offer.description.context_window for offer in model.offers]
-        model.context_window = (said.changes.get("context_window", 0) if said else 0) or windows[0]
+        said, first = self.registry.catalogs.get(model.id), model.offers[0]
+        of_all = said.changes.get("context_window") if said else None
+        model.context_window = first.changes.get("context_window") or of_all or first.description.context_window
 
     def _is_limited(self, offer: Offer) -> bool:
         return self._settings.rate_limits == "enforce" and bool(offer.changes.get("rate_limit"))

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import orjson
 
-from services.llm.models import audit, registry
-from services.llm.models.audit import Change
+from services.llm.models import registry
 from services.llm.models.offers import Offer
 from services.llm.models.registry import Registry
 from services.llm.providers.provider import Json
+from services.runtime import audit
+from services.runtime.audit import Change
 from services.runtime.db import Connection, Database
+from services.runtime.errors import NotFound
 from services.runtime.vault import Vault
 
 
@@ -36,16 +38,22 @@ class CatalogStore:
         """All that the database says about models."""
         return await registry.load(connection or self._database, self._vault)
 
+    async def changes(self) -> int:
+        """How many changes of administrators there have been."""
+        return await registry.count(self._database)
+
     async def remember(self, offers: Sequence[Offer]) -> None:
         """Keep models that were seen for the first time."""
         async with self._database.transaction() as connection:
             await _keep(connection, offers)
 
     async def change_model(self, offer: Offer, changes: Json, *, enabled: bool | None, change: Change) -> None:
-        """Set members of a model; None takes one away."""
+        """Set members of a model; None takes one away. Raises `NotFound` when its provider was deleted meanwhile."""
         async with self._database.transaction() as connection:
             await _keep(connection, [offer])
             found = await connection.fetchval("SELECT changes FROM provider_models WHERE id = $1 FOR UPDATE", offer.id)
+            if found is None:
+                raise NotFound("There is no such model")
             await connection.execute(
                 """
                 UPDATE provider_models SET changes = $2, enabled = coalesce($3, enabled), updated_at = now()
@@ -112,9 +120,7 @@ class CatalogStore:
         """What these models were used for so far, all users together."""
         rows = await self._database.fetch(
             """
-            SELECT model, sum(requests)::bigint AS requests, sum(prompt_tokens)::bigint AS prompt_tokens,
-                sum(completion_tokens)::bigint AS completion_tokens
-            FROM usage WHERE model = ANY($1) GROUP BY model
+            SELECT model, requests, prompt_tokens, completion_tokens FROM model_totals WHERE model = ANY($1)
             """,
             list(model_ids),
         )
@@ -122,14 +128,20 @@ class CatalogStore:
 
 
 async def _keep(connection: Connection, offers: Sequence[Offer]) -> None:
-    """Rows are made in one order, so that two processes which do it at once do not wait for each other for ever."""
-    rows = sorted((offer.id, offer.entry.id, offer.model_id, offer.upstream_id) for offer in offers)
+    """Rows are made in one order, so that two processes which do it at once do not wait for each other for ever. There
+    are none for a provider that was deleted meanwhile: nothing would ever take them away."""
+    rows = sorted(
+        (each.id, each.entry.id, each.model_id, each.upstream_id, bool(each.entry.made_id)) for each in offers
+    )
     if not rows:
         return
     await connection.execute(
         """
         INSERT INTO provider_models (id, provider_id, model_id, upstream_id)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+        SELECT id, provider_id, model_id, upstream_id
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[])
+            AS seen (id, provider_id, model_id, upstream_id, made)
+        WHERE NOT made OR EXISTS (SELECT FROM providers WHERE providers.id = seen.provider_id FOR KEY SHARE)
         ON CONFLICT (id) DO NOTHING
         """,
         *(list(column) for column in zip(*rows, strict=True)),

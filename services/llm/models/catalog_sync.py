@@ -17,6 +17,8 @@ from services.runtime.errors import ApiError, Unavailable
 from services.runtime.watch import Watch
 
 LONGEST_PAUSE = 60.0
+RELOAD_PAUSE = 1.0
+"""Seconds until news that could not be taken over are tried again."""
 NEW_ONES = "new ones"
 """Instead of a provider's id: those that may have been made while nothing could be heard."""
 
@@ -24,7 +26,10 @@ log = logging.getLogger("jan.models")
 
 
 class CatalogSync:
-    """`start` once, then `run` for ever; `follow` a watch to hear of changes elsewhere."""
+    """`start` once, then `run` for ever; `follow` a watch to hear of changes elsewhere.
+
+    What administrators change is taken over by a task of its own, so that an upstream which is slow to tell its models
+    does not keep it waiting."""
 
     def __init__(self, settings: Settings, catalog: Catalog, store: CatalogStore | None = None) -> None:
         self._interval = settings.model_sync_interval_minutes * 60.0
@@ -32,7 +37,10 @@ class CatalogSync:
         self._store = store
         self._loading = asyncio.Lock()  # so that what was read first is never put over what was read later
         self._news = asyncio.Event()
-        self._told: set[str] = set()
+        self._told: set[str] = set()  # whose lists are to be read as soon as the news are taken over
+        self._asked = asyncio.Event()
+        self._to_read: set[str] = set()  # and whose can be read now
+        self._tried = asyncio.Event()
 
     async def start(self) -> None:
         """Read the database if it is there, the configuration and the upstreams. Raises `ConfigError`."""
@@ -49,24 +57,24 @@ class CatalogSync:
         watch.on(registry.CHANNEL, self._heard, self._resume)
 
     async def run(self) -> None:
-        """Read all lists on the configured schedule, those that never answered again and again until they do, and those
-        of providers that have changed at once."""
-        loop = asyncio.get_running_loop()
-        pause, due = SHORTEST_PAUSE, loop.time() + self._interval
-        while True:
-            unread = bool(self._catalog.unread())
-            heard = await self._wait(max(0.0, min(pause, due - loop.time()) if unread else due - loop.time()))
-            if not heard:
-                pause = min(LONGEST_PAUSE, pause * 2) if unread else SHORTEST_PAUSE
-            try:
-                await self._round(everything=loop.time() >= due, heard=heard)
-            except Exception:  # a list of a kind nobody thought of must not end the schedule
-                log.exception("model lists not refreshed")
-            if loop.time() >= due:
-                due = loop.time() + self._interval
+        """Take over what is heard; read lists on the configured schedule, those that never answered again and again
+        until they do, and those of providers that have changed at once."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._take_over_news())
+            tasks.create_task(self._read_when_asked())
+            tasks.create_task(self._read_on_schedule())
+
+    async def current(self) -> Catalog:
+        """The catalog with all that administrators have changed until now, in whichever process. Raises
+        `Unavailable`."""
+        if self._store is not None:
+            async with self._loading:
+                if await self._store.changes() != self._catalog.registry.changes:
+                    self._catalog.apply(await self._store.load())
+        return self._catalog
 
     async def reload(self, connection: Connection | None = None) -> None:
-        """Take over what the database says now. Raises `Unavailable`."""
+        """Take over what the database says now, changed or not. Raises `Unavailable`."""
         if self._store is not None:
             async with self._loading:
                 self._catalog.apply(await self._store.load(connection))
@@ -75,28 +83,64 @@ class CatalogSync:
         """Read the lists of one provider now, and return whether it could be asked."""
         return await self._refresh([each for each in self._catalog.lists() if each[0].id == provider_id])
 
-    async def _wait(self, seconds: float) -> bool:
-        """Whether something was heard in that time."""
+    async def _take_over_news(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.current()
+            except Exception as error:  # whatever it is: the news must not be lost, nor any after them
+                expected = isinstance(error, Unavailable)
+                log.warning("models_not_reloaded", extra={"reason": repr(error)}, exc_info=None if expected else error)
+                await asyncio.sleep(RELOAD_PAUSE)
+                self._news.set()
+            else:
+                self._ask_for_lists()
+
+    def _ask_for_lists(self) -> None:
+        self._to_read |= self._told
+        self._told = set()
+        if self._to_read:
+            self._asked.set()
+
+    async def _read_when_asked(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            wanted, self._to_read = self._to_read, set()
+            new = self._catalog.unread() if NEW_ONES in wanted else []
+            lists = [each for each in self._catalog.lists() if each in new or each[0].id in wanted]
+            await self._refresh_safely(lists)
+            self._tried.set()
+
+    async def _read_on_schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause, due = SHORTEST_PAUSE, loop.time() + self._interval
+        while True:
+            unread = bool(self._catalog.unread())
+            if await self._tries_end_within(max(0.0, min(pause, due - loop.time()) if unread else due - loop.time())):
+                continue  # there may be one now that did not answer
+            pause = min(LONGEST_PAUSE, pause * 2) if unread else SHORTEST_PAUSE
+            everything = loop.time() >= due
+            await self._refresh_safely(self._catalog.lists() if everything else self._catalog.unread())
+            if everything:
+                due = loop.time() + self._interval
+
+    async def _tries_end_within(self, seconds: float) -> bool:
+        """Whether lists were read, on demand, before that time was over."""
         try:
             async with asyncio.timeout(seconds):
-                await self._news.wait()
+                await self._tried.wait()
         except TimeoutError:
             return False
-        self._news.clear()
+        self._tried.clear()
         return True
 
-    async def _round(self, *, everything: bool, heard: bool) -> None:
-        told, self._told = self._told, set()
-        if heard:
-            try:
-                await self.reload()
-            except Unavailable:  # the watch has lost its connection as well, or will: it reads all when it is back
-                log.warning("models_not_reloaded")
-        lists = self._catalog.lists()
-        if not everything:
-            unread = self._catalog.unread() if told or not heard else []
-            lists = [each for each in lists if each in unread or each[0].id in told]
-        await self._refresh(lists)
+    async def _refresh_safely(self, lists: Sequence[tuple[Entry, Address]]) -> None:
+        try:
+            await self._refresh(lists)
+        except Exception:  # a list of a kind nobody thought of must not end the reading
+            log.exception("model lists not refreshed")
 
     async def _refresh(self, lists: Sequence[tuple[Entry, Address]]) -> bool:
         if not lists:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from jan.llm.v1 import admin_models_pb2, admin_providers_pb2, models_pb2
 
@@ -12,33 +12,10 @@ from services.llm.models.catalog_store import Totals
 from services.llm.models.offers import Offer
 from services.llm.providers.entries import Entry
 from services.llm.providers.provider import Json
-from services.runtime.pages import Page, invalid_cursor
 
-Row = TypeVar("Row")
 SAME = {"images": "vision", "image": "vision"}
 # Members of a catalog row that nobody but administrators sees.
 HIDDEN = ("notes",)
-
-
-def page_of_rows(rows: Sequence[Row], page: Page, key: Callable[[Row], str]) -> tuple[list[Row], dict[str, Any]]:
-    """One page of rows that are in memory, by `key` upwards, and its envelope. Raises `InvalidRequest` for a cursor
-    that is none of them."""
-    ordered = list(rows) if page.order == "asc" else list(reversed(rows))
-    keys = [key(row) for row in ordered]
-    if page.after and page.after not in keys:
-        raise invalid_cursor()
-    begin = keys.index(page.after) + 1 if page.after else page.offset
-    shown = ordered[begin : begin + page.limit]
-    more = begin + page.limit < len(ordered)
-    last = key(shown[-1]) if shown else None
-    return shown, {
-        "object": "list",
-        "first_id": key(shown[0]) if shown else None,
-        "last_id": last,
-        "has_more": more,
-        "total_count": len(ordered),
-        "next_after": last if more else None,
-    }
 
 
 def can(capabilities: Collection[str], wanted: str) -> bool:

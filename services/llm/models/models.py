@@ -9,12 +9,12 @@ from jan.common.v1 import meta_pb2
 from jan.llm.v1 import models_pb2, models_pb2_grpc
 
 from services.llm.models.catalog import Catalog, Model
-from services.llm.models.model_rows import by_model, can, catalog_row, page_of_rows, public_id
+from services.llm.models.model_rows import by_model, can, catalog_row, public_id
 from services.llm.models.offers import Offer
 from services.llm.providers.entries import Entry
 from services.runtime import call
 from services.runtime.errors import NotFound
-from services.runtime.pages import page_of
+from services.runtime.pages import page_in_memory, page_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 PROVIDER_DATA = ("x-provider-data", "true")
@@ -42,7 +42,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     ) -> models_pb2.ListCatalogsResponse:
         rows = [catalog_row(self._catalog, offers) for offers in self._shown().values()]
         rows = [row for row in rows if can(row.capabilities, request.capability)]
-        page, envelope = page_of_rows(rows, page_of(request, order="asc"), lambda row: row.id)
+        page, envelope = page_in_memory(rows, page_of(request, order="asc"), lambda row: row.id)
         return models_pb2.ListCatalogsResponse(data=page, **envelope)
 
     async def GetCatalog(
@@ -58,7 +58,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
         self, request: models_pb2.ListProvidersRequest, context: Context
     ) -> models_pb2.ListProvidersResponse:
         providers = self._catalog.providers()
-        page, envelope = page_of_rows(providers, page_of(request, order="asc"), lambda entry: entry.id)
+        page, envelope = page_in_memory(providers, page_of(request, order="asc"), lambda entry: entry.id)
         return models_pb2.ListProvidersResponse(data=map(_provider, page), **envelope)
 
     def _shown(self) -> dict[str, list[Offer]]:

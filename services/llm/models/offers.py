@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from services.llm.models.registry import KnownModel, Registry
@@ -14,6 +15,8 @@ from services.llm.providers.provider import Json
 from services.runtime import ids
 
 LONGEST_ID = 256
+MOST_LISTED = 20_000
+"""Rows of one list: what goes on longer is no list of models, and every process would keep it in memory."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,9 @@ class Listed:
 
 
 def listed(rows: Sequence[Json]) -> list[Listed]:
-    """The rows whose ids can be asked for."""
-    return [_listed(row) for row in rows if len(row["id"]) <= LONGEST_ID and row["id"].isprintable() and row["id"]]
+    """The rows whose ids can be asked for, `MOST_LISTED` at most."""
+    known = (row for row in rows if 0 < len(row["id"]) <= LONGEST_ID and row["id"].isprintable())
+    return [_listed(row) for row in islice(known, MOST_LISTED)]
 
 
 def _listed(row: Json) -> Listed:

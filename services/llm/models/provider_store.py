@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from services.llm.models import audit, registry
-from services.llm.models.audit import Change
+from services.llm.models import registry
 from services.llm.models.registry import PURPOSE
 from services.llm.providers.entries import Address
 from services.llm.providers.provider import Json
-from services.runtime import ids
+from services.runtime import audit, ids
+from services.runtime.audit import Change
 from services.runtime.db import Connection, Database, UniqueViolation
 from services.runtime.errors import Conflict, NotFound
 from services.runtime.vault import Vault

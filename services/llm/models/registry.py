@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 import orjson
 
@@ -60,17 +61,32 @@ class MadeProvider:
 class Registry:
     """All of it. Without a database it is empty."""
 
+    changes: int = -1
+    """How many changes of administrators are in it; -1 when it was never read."""
     providers: Mapping[str, MadeProvider] = field(default_factory=dict)
     models: Mapping[str, KnownModel] = field(default_factory=dict)
     catalogs: Mapping[str, KnownCatalog] = field(default_factory=dict)
 
-    def models_of(self, provider_id: str) -> list[KnownModel]:
+    def models_of(self, provider_id: str) -> Sequence[KnownModel]:
         """The models of a provider, by id."""
-        return [each for each in self.models.values() if each.provider_id == provider_id]
+        return self._by_provider.get(provider_id, ())
+
+    @cached_property
+    def _by_provider(self) -> Mapping[str, Sequence[KnownModel]]:
+        found: dict[str, list[KnownModel]] = {}
+        for each in self.models.values():
+            found.setdefault(each.provider_id, []).append(each)
+        return found
+
+
+async def count(source: Database | Connection) -> int:
+    """How many changes there have been. Raises `Unavailable`."""
+    return int(await source.fetchval("SELECT count FROM model_changes"))
 
 
 async def load(source: Database | Connection, vault: Vault) -> Registry:
     """Read it. Raises `Unavailable`."""
+    changes = await count(source)  # first: what comes in between is then read again, and not missed
     providers = await source.fetch(
         """
         SELECT id, name, vendor, endpoints, api_key, key_hint, active, metadata, created_at, updated_at
@@ -85,6 +101,7 @@ async def load(source: Database | Connection, vault: Vault) -> Registry:
     )
     catalogs = await source.fetch("SELECT model_id, enabled, changes, created_at, updated_at FROM catalogs")
     return Registry(
+        changes,
         {row["id"]: _provider(row, vault) for row in providers},
         {row["id"]: KnownModel(**_plain(row)) for row in models},
         {(said := _plain(row)).pop("model_id"): KnownCatalog(**said) for row in catalogs},
@@ -92,8 +109,9 @@ async def load(source: Database | Connection, vault: Vault) -> Registry:
 
 
 async def announce(connection: Connection, provider_ids: Sequence[str] = ()) -> None:
-    """As a part of a transaction: tell every process to read the registry again when it commits, and the model lists
-    of these providers."""
+    """As the last part of a transaction: count the change, and tell every process to read the registry again when it
+    commits, and the model lists of these providers."""
+    await connection.execute("UPDATE model_changes SET count = count + 1")
     for payload in provider_ids or ("",):
         await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
 

@@ -16,10 +16,9 @@ from typing import TypeVar
 
 from services.llm.models.allowance import Allowance
 from services.llm.providers.provider import Json, Provider
+from services.runtime.breaker import FAILURES_TO_OPEN, SHORTEST_PAUSE, Breaker
 from services.runtime.errors import ApiError, RateLimited, Unavailable, UpstreamFailed, UpstreamRefused, UpstreamTimeout
 
-FAILURES_TO_OPEN = 5
-SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 ROUNDS = 3
 BACK_OFF = 0.2
 LONGEST_WAIT = 2.0
@@ -27,31 +26,6 @@ MOST_TOKENS = 2**31  # more is no count of one answer
 AT_ONCE = 0.01  # timers may ring that much too early
 
 T = TypeVar("T")
-Clock = Callable[[], float]
-
-
-@dataclass
-class Breaker:
-    """Stops asking an upstream that fails every time; after a pause one request may try again."""
-
-    clock: Clock
-    failures: int = 0
-    pause: float = SHORTEST_PAUSE
-    open_until: float = 0.0
-
-    @property
-    def closed(self) -> bool:
-        return self.failures < FAILURES_TO_OPEN or self.clock() >= self.open_until
-
-    def succeeded(self) -> None:
-        self.failures, self.pause = 0, SHORTEST_PAUSE
-
-    def failed(self, *, probing: bool) -> None:
-        """`probing`: it was the one request after a pause. Those that were under way when it opened say nothing new."""
-        self.failures += 1
-        if probing or self.failures == FAILURES_TO_OPEN:
-            self.open_until = self.clock() + self.pause
-            self.pause = min(LONGEST_PAUSE, self.pause * 2)
 
 
 @dataclass
@@ -63,6 +37,8 @@ class Upstream:
     provider: Provider
     breaker: Breaker
     max_concurrency: int = 0
+    fetches_images: bool = False
+    """Whether it gets images from URLs by itself."""
     active: int = 0
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from services.llm.models.routing import Breaker, Upstream
+from services.llm.models.routing import Upstream
 from services.llm.providers.anthropic.adapter import AnthropicProvider
 from services.llm.providers.entries import Address, Entry
 from services.llm.providers.http1 import Client
 from services.llm.providers.openai import OpenAIProvider
 from services.llm.providers.provider import Provider
+from services.runtime.breaker import Breaker
 
 
 def _openai(client: Client, entry: Entry, address: Address) -> Provider:
@@ -40,7 +41,7 @@ def _anthropic(client: Client, entry: Entry, address: Address) -> Provider:
 # How to speak to each type of provider; all others speak OpenAI's protocol.
 ADAPTERS: dict[str, Callable[[Client, Entry, Address], Provider]] = {"anthropic": _anthropic, "azure_openai": _azure}
 
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str, str, bool]
 
 
 class Upstreams:
@@ -56,7 +57,9 @@ class Upstreams:
         if key not in self._made:
             adapter = ADAPTERS.get(entry.type, _openai)
             provider = adapter(self._client.with_timeouts(entry.timeouts), entry, address)
-            self._made[key] = upstream(entry.type, entry.name, provider, entry.max_concurrency)
+            made = upstream(entry.type, entry.name, provider)
+            made.max_concurrency, made.fetches_images = entry.max_concurrency, entry.fetches_images
+            self._made[key] = made
         return self._made[key]
 
     def keep(self, entries: Iterable[Entry]) -> None:
@@ -65,10 +68,10 @@ class Upstreams:
         self._made = {key: made for key, made in self._made.items() if key in kept}
 
 
-def upstream(vendor: str, name: str, provider: Provider, max_concurrency: int = 0) -> Upstream:
+def upstream(vendor: str, name: str, provider: Provider) -> Upstream:
     """A healthy upstream on the clock of the running loop."""
-    return Upstream(name, vendor, provider, Breaker(asyncio.get_running_loop().time), max_concurrency)
+    return Upstream(name, vendor, provider, Breaker(asyncio.get_running_loop().time))
 
 
 def _key(entry: Entry, address: Address) -> Key:
-    return entry.name, entry.type, entry.api_key, address.url
+    return entry.name, entry.type, entry.api_key, address.url, entry.fetches_images

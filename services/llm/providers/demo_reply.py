@@ -11,14 +11,15 @@ from __future__ import annotations
 import binascii
 import re
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import orjson
 
-from services.llm.providers.image_header import pixel_size
 from services.llm.providers.json_instance import instance_of
 from services.llm.providers.provider import Json
 from services.runtime.errors import InvalidRequest
+from services.runtime.image_header import image_header
 
 _INTRODUCTION = "I am jan-demo, the built-in offline demonstration of Jan Server, not an AI: I repeat what you say."
 _COMMAND = re.compile(r"^/(tool|think)(?:[ \t]+(.*))?$", re.MULTILINE)
@@ -217,6 +218,6 @@ def _described(url: str) -> str:
         return "a data URL whose base64 is broken"
     whole = characters <= _HEADER_CHARACTERS
     length = len(data) if whole else characters * 3 // 4 - url.count("=", -2)
-    size = pixel_size(data)
-    pixels = f"{size[0]} x {size[1]} pixels" if size else "of a size in pixels that I cannot read"
+    header = image_header(BytesIO(data))
+    pixels = f"{header.width} x {header.height} pixels" if header else "of a size in pixels that I cannot read"
     return f"{head[1] or 'no type'}, {length} bytes, {pixels}"

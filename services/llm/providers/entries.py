@@ -18,6 +18,8 @@ from services.runtime import ids
 from services.runtime.config import ConfigError
 
 # Where each vendor's API lives. A type without an address needs `url`.
+IMAGES = "image_input"
+"""In an entry of the file `image_input: {url: true}`, in the metadata of a provider `"image_input": "url"`."""
 BASE_URLS = {
     "anthropic": "https://api.anthropic.com",
     "cohere": "https://api.cohere.ai/compatibility/v1",
@@ -36,6 +38,7 @@ BASE_URLS = {
     "jan": "",
     "vllm": "",
 }
+_NOT_IN_ADDRESSES = re.compile(r"[@?#\s\\]")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -81,6 +84,11 @@ class Entry:
     auto_enable_new_models: bool = True
     """Whether models that only the upstream names can be called before an administrator has said so."""
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fetches_images(self) -> bool:
+        """Whether it gets images from our signed URLs by itself, instead of having them sent along."""
+        return self.metadata.get(IMAGES) == "url"
 
     @cached_property
     def id(self) -> str:
@@ -163,7 +171,11 @@ def _entry(row: Any, at: str) -> Entry | None:
 def _metadata(row: dict[str, Any], at: str) -> dict[str, Any]:
     """What administrators are told about it: `metadata`, and in it the `description`."""
     given = {str(name): str(value) for name, value in _mapping(row, "metadata", at).items()}
-    return given | ({"description": str(row["description"])} if row.get("description") else {})
+    if row.get("description"):
+        given["description"] = str(row["description"])
+    if _flag(_mapping(row, IMAGES, at), "url", default=False):
+        given[IMAGES] = "url"
+    return given
 
 
 def _addresses(row: dict[str, Any], default: str, at: str) -> tuple[Address, ...]:
@@ -188,10 +200,13 @@ def _address(given: Any, row: dict[str, Any], at: str) -> Address | None:
 
 
 def is_address(url: str) -> bool:
-    """Whether `url` is one that a provider can answer at: http or https, a host, no credentials."""
+    """Whether `url` is one that a provider can answer at: http or https, a host, perhaps a path; no credentials, and
+    no query, which may be one, too."""
+    if not (url.isascii() and url.isprintable()) or _NOT_IN_ADDRESSES.search(url):
+        return False
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.username and parts.port != 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is none, half an IPv6 address
         return False
 

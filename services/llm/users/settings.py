@@ -5,6 +5,7 @@ Kept is only what was set, under one name each; so a default that changes change
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,13 +90,13 @@ def preferences_of(given: struct_pb2.Struct) -> Json:
     """Preferences as JSON. Raises `InvalidRequest` for a wrong type of one of ours, or text that cannot be kept."""
     preferences = plain_struct(given)
     for name, value in preferences.items():
-        _check_text(name, "preferences")
+        _check_value(name, "preferences")
         path = f"preferences.{name[:64]}"
         expected = type(PREFERENCES.get(name, value))
         if value is not None and type(value) is not expected:
             kind = "a string" if expected is str else "true or false"
             raise InvalidRequest(f"Parameter '{path}' must be {kind}", param=path)
-        _check_text(value, path)
+        _check_value(value, path)
     return preferences
 
 
@@ -141,7 +142,7 @@ def _members(group: Message, path: str) -> Json:
     given: Json = {}
     for each, value in group.ListFields():
         name = ALIASES.get(each.name, each.name)
-        _check_text(value, f"{path}.{each.name}")
+        _check_value(value, f"{path}.{each.name}")
         if given.setdefault(name, value) != value:
             raise InvalidRequest(
                 f"Parameters '{path}.{name}' and '{path}.{each.name}' are two names of one setting and must agree",
@@ -155,14 +156,16 @@ def _over(defaults: Defaults, kept: Json) -> Json:
     return {name: kept.get(name, default) for name, default in defaults.items()}
 
 
-def _check_text(value: object, path: str) -> None:
-    """PostgreSQL's jsonb has no text with U+0000."""
+def _check_value(value: object, path: str) -> None:
+    """PostgreSQL's jsonb has no text with U+0000, and JSON no number that is infinite, or none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(f"Parameter '{path}' must have finite numbers", param=path)
     if isinstance(value, str) and "\0" in value:
         raise InvalidRequest(f"Parameter '{path}' cannot have the character U+0000", param=path)
     if isinstance(value, dict):
         for name, each in value.items():
-            _check_text(name, path)
-            _check_text(each, path)
+            _check_value(name, path)
+            _check_value(each, path)
     elif isinstance(value, list):
         for each in value:
-            _check_text(each, path)
+            _check_value(each, path)

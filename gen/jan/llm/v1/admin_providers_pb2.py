@@ -29,7 +29,7 @@ from jan.common.v1 import access_pb2 as jan_dot_common_dot_v1_dot_access__pb2
 from jan.common.v1 import meta_pb2 as jan_dot_common_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n jan/llm/v1/admin_providers.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x86\x01\n(AdminProviderServiceListProvidersRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x04 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xf4\x01\n)AdminProviderServiceListProvidersResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x14.jan.llm.v1.Provider\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\xd4\x02\n\x15\x43reateProviderRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x10\x01\x18x2\x13^[^\\x00-\\x1f\\x7f]*$\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x1a\n\x08\x62\x61se_url\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x39\n\tendpoints\x18\x04 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpointB\x08\xbaH\x05\x92\x01\x02\x10 \x12#\n\x07\x61pi_key\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80 2\x08^[!-~]*$\x12)\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x06reason\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x42\t\n\x07_active\"_\n\x16\x43reateProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\" \n\x12GetProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\\\n\x13GetProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\x83\x03\n\x15UpdateProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x04name\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x10\x01\x18x2\x13^[^\\x00-\\x1f\\x7f]*$H\x00\x88\x01\x01\x12\x13\n\x06vendor\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x08\x62\x61se_url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x02\x88\x01\x01\x12\x39\n\tendpoints\x18\x05 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpointB\x08\xbaH\x05\x92\x01\x02\x10 \x12(\n\x07\x61pi_key\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80 2\x08^[!-~]*$H\x03\x88\x01\x01\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06\x61\x63tive\x18\x08 \x01(\x08H\x04\x88\x01\x01\x12\x18\n\x06reason\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x42\x07\n\x05_nameB\t\n\x07_vendorB\x0b\n\t_base_urlB\n\n\x08_api_keyB\t\n\x07_active\"_\n\x16UpdateProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"#\n\x15\x44\x65leteProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteProviderResponse\"!\n\x13SyncProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\"[\n\x14SyncProviderResponse\x12 \n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x12.jan.llm.v1.Synced\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"=\n\x06Synced\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\r\x12\x0f\n\x07updated\x18\x02 \x01(\r\x12\x13\n\x0bunavailable\x18\x03 \x01(\r\"\xef\x02\n\x08Provider\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06vendor\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61se_url\x18\x05 \x01(\t\x12/\n\tendpoints\x18\x06 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpoint\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12\x15\n\x08key_hint\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0bmodel_count\x18\t \x01(\r\x12\x1a\n\x12\x61\x63tive_model_count\x18\n \x01(\r\x12)\n\x08metadata\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x0elast_synced_at\x18\x0c \x01(\rH\x01\x88\x01\x01\x12\x12\n\ncreated_at\x18\r \x01(\r\x12\x12\n\nupdated_at\x18\x0e \x01(\rB\x0b\n\t_key_hintB\x11\n\x0f_last_synced_at\"\x87\x01\n\x10ProviderEndpoint\x12\x17\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\x12 \n\x06weight\x18\x02 \x01(\rB\x0b\xbaH\x08*\x06\x18\xc0\x84=(\x01H\x00\x88\x01\x01\x12 \n\x08priority\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=H\x01\x88\x01\x01\x42\t\n\x07_weightB\x0b\n\t_priority2\xb0\x06\n\x14\x41\x64minProviderService\x12\x9d\x01\n\rListProviders\x12\x34.jan.llm.v1.AdminProviderServiceListProvidersRequest\x1a\x35.jan.llm.v1.AdminProviderServiceListProvidersResponse\"\x1f\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/admin/providers\x12\x7f\n\x0e\x43reateProvider\x12!.jan.llm.v1.CreateProviderRequest\x1a\".jan.llm.v1.CreateProviderResponse\"&\xa8\xbb\x18\x04\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/admin/providers:\x01*\x12t\n\x0bGetProvider\x12\x1e.jan.llm.v1.GetProviderRequest\x1a\x1f.jan.llm.v1.GetProviderResponse\"$\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/admin/providers/{id}\x12\x80\x01\n\x0eUpdateProvider\x12!.jan.llm.v1.UpdateProviderRequest\x1a\".jan.llm.v1.UpdateProviderResponse\"\'\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x1d\x32\x18/v1/admin/providers/{id}:\x01*\x12}\n\x0e\x44\x65leteProvider\x12!.jan.llm.v1.DeleteProviderRequest\x1a\".jan.llm.v1.DeleteProviderResponse\"$\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x1a*\x18/v1/admin/providers/{id}\x12\x7f\n\x0cSyncProvider\x12\x1f.jan.llm.v1.SyncProviderRequest\x1a .jan.llm.v1.SyncProviderResponse\",\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\"\"\x1d/v1/admin/providers/{id}/sync:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n jan/llm/v1/admin_providers.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x86\x01\n(AdminProviderServiceListProvidersRequest\x12\x12\n\x05limit\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x13\n\x06offset\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x04 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xf4\x01\n)AdminProviderServiceListProvidersResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\"\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x14.jan.llm.v1.Provider\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\xe0\x02\n\x15\x43reateProviderRequest\x12,\n\x04name\x18\x01 \x01(\tB\x1e\xbaH\x1br\x19\x10\x01\x18x2\x13^[^\\x00-\\x1f\\x7f]*$\x12\x0e\n\x06vendor\x18\x02 \x01(\t\x12\x1a\n\x08\x62\x61se_url\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x39\n\tendpoints\x18\x04 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpointB\x08\xbaH\x05\x92\x01\x02\x10 \x12#\n\x07\x61pi_key\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80 2\x08^[!-~]*$\x12)\n\x08metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06\x61\x63tive\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12$\n\x06reason\x18\x08 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x08\x32\n^[^\\x00]*$\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x42\t\n\x07_active\"_\n\x16\x43reateProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\" \n\x12GetProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\\\n\x13GetProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\x8f\x03\n\x15UpdateProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x04name\x18\x02 \x01(\tB\x1e\xbaH\x1br\x19\x10\x01\x18x2\x13^[^\\x00-\\x1f\\x7f]*$H\x00\x88\x01\x01\x12\x13\n\x06vendor\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1f\n\x08\x62\x61se_url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x02\x88\x01\x01\x12\x39\n\tendpoints\x18\x05 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpointB\x08\xbaH\x05\x92\x01\x02\x10 \x12(\n\x07\x61pi_key\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80 2\x08^[!-~]*$H\x03\x88\x01\x01\x12)\n\x08metadata\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x06\x61\x63tive\x18\x08 \x01(\x08H\x04\x88\x01\x01\x12$\n\x06reason\x18\t \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x08\x32\n^[^\\x00]*$B\x07\n\x05_nameB\t\n\x07_vendorB\x0b\n\t_base_urlB\n\n\x08_api_keyB\t\n\x07_active\"_\n\x16UpdateProviderResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.jan.llm.v1.Provider\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"I\n\x15\x44\x65leteProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06reason\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x08\x32\n^[^\\x00]*$\"\x18\n\x16\x44\x65leteProviderResponse\"G\n\x13SyncProviderRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x06reason\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x18\x80\x08\x32\n^[^\\x00]*$\"[\n\x14SyncProviderResponse\x12 \n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x12.jan.llm.v1.Synced\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"=\n\x06Synced\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x01 \x01(\r\x12\x0f\n\x07updated\x18\x02 \x01(\r\x12\x13\n\x0bunavailable\x18\x03 \x01(\r\"\xef\x02\n\x08Provider\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06vendor\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61se_url\x18\x05 \x01(\t\x12/\n\tendpoints\x18\x06 \x03(\x0b\x32\x1c.jan.llm.v1.ProviderEndpoint\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12\x15\n\x08key_hint\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0bmodel_count\x18\t \x01(\r\x12\x1a\n\x12\x61\x63tive_model_count\x18\n \x01(\r\x12)\n\x08metadata\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1b\n\x0elast_synced_at\x18\x0c \x01(\rH\x01\x88\x01\x01\x12\x12\n\ncreated_at\x18\r \x01(\r\x12\x12\n\nupdated_at\x18\x0e \x01(\rB\x0b\n\t_key_hintB\x11\n\x0f_last_synced_at\"\x87\x01\n\x10ProviderEndpoint\x12\x17\n\x03url\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x10\x12 \n\x06weight\x18\x02 \x01(\rB\x0b\xbaH\x08*\x06\x18\xc0\x84=(\x01H\x00\x88\x01\x01\x12 \n\x08priority\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xc0\x84=H\x01\x88\x01\x01\x42\t\n\x07_weightB\x0b\n\t_priority2\xcf\x06\n\x14\x41\x64minProviderService\x12\x9d\x01\n\rListProviders\x12\x34.jan.llm.v1.AdminProviderServiceListProvidersRequest\x1a\x35.jan.llm.v1.AdminProviderServiceListProvidersResponse\"\x1f\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/admin/providers\x12\x7f\n\x0e\x43reateProvider\x12!.jan.llm.v1.CreateProviderRequest\x1a\".jan.llm.v1.CreateProviderResponse\"&\xa8\xbb\x18\x04\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/admin/providers:\x01*\x12t\n\x0bGetProvider\x12\x1e.jan.llm.v1.GetProviderRequest\x1a\x1f.jan.llm.v1.GetProviderResponse\"$\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/admin/providers/{id}\x12\x9f\x01\n\x0eUpdateProvider\x12!.jan.llm.v1.UpdateProviderRequest\x1a\".jan.llm.v1.UpdateProviderResponse\"F\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02<2\x18/v1/admin/providers/{id}:\x01*Z\x1d\"\x18/v1/admin/providers/{id}:\x01*\x12}\n\x0e\x44\x65leteProvider\x12!.jan.llm.v1.DeleteProviderRequest\x1a\".jan.llm.v1.DeleteProviderResponse\"$\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\x1a*\x18/v1/admin/providers/{id}\x12\x7f\n\x0cSyncProvider\x12\x1f.jan.llm.v1.SyncProviderRequest\x1a .jan.llm.v1.SyncProviderResponse\",\xa8\xbb\x18\x04\x82\xd3\xe4\x93\x02\"\"\x1d/v1/admin/providers/{id}/sync:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPROVIDERREQUEST'].fields_by_name['api_key']._loaded_options = None
   _globals['_CREATEPROVIDERREQUEST'].fields_by_name['api_key']._serialized_options = b'\272H\017r\r\030\200 2\010^[!-~]*$'
   _globals['_CREATEPROVIDERREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_CREATEPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_CREATEPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\021r\017\030\200\0102\n^[^\\x00]*$'
   _globals['_CREATEPROVIDERREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEPROVIDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['name']._loaded_options = None
@@ -57,7 +57,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['api_key']._loaded_options = None
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['api_key']._serialized_options = b'\272H\017r\r\030\200 2\010^[!-~]*$'
   _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_UPDATEPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\021r\017\030\200\0102\n^[^\\x00]*$'
+  _globals['_DELETEPROVIDERREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_DELETEPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\021r\017\030\200\0102\n^[^\\x00]*$'
+  _globals['_SYNCPROVIDERREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_SYNCPROVIDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\021r\017\030\200\0102\n^[^\\x00]*$'
   _globals['_PROVIDERENDPOINT'].fields_by_name['url']._loaded_options = None
   _globals['_PROVIDERENDPOINT'].fields_by_name['url']._serialized_options = b'\272H\007r\005\020\001\030\200\020'
   _globals['_PROVIDERENDPOINT'].fields_by_name['weight']._loaded_options = None
@@ -71,7 +75,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['GetProvider']._loaded_options = None
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['GetProvider']._serialized_options = b'\250\273\030\004\202\323\344\223\002\032\022\030/v1/admin/providers/{id}'
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['UpdateProvider']._loaded_options = None
-  _globals['_ADMINPROVIDERSERVICE'].methods_by_name['UpdateProvider']._serialized_options = b'\250\273\030\004\202\323\344\223\002\0352\030/v1/admin/providers/{id}:\001*'
+  _globals['_ADMINPROVIDERSERVICE'].methods_by_name['UpdateProvider']._serialized_options = b'\250\273\030\004\202\323\344\223\002<2\030/v1/admin/providers/{id}:\001*Z\035\"\030/v1/admin/providers/{id}:\001*'
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['DeleteProvider']._loaded_options = None
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['DeleteProvider']._serialized_options = b'\250\273\030\004\202\323\344\223\002\032*\030/v1/admin/providers/{id}'
   _globals['_ADMINPROVIDERSERVICE'].methods_by_name['SyncProvider']._loaded_options = None
@@ -81,31 +85,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINPROVIDERSERVICELISTPROVIDERSRESPONSE']._serialized_start=329
   _globals['_ADMINPROVIDERSERVICELISTPROVIDERSRESPONSE']._serialized_end=573
   _globals['_CREATEPROVIDERREQUEST']._serialized_start=576
-  _globals['_CREATEPROVIDERREQUEST']._serialized_end=916
-  _globals['_CREATEPROVIDERRESPONSE']._serialized_start=918
-  _globals['_CREATEPROVIDERRESPONSE']._serialized_end=1013
-  _globals['_GETPROVIDERREQUEST']._serialized_start=1015
-  _globals['_GETPROVIDERREQUEST']._serialized_end=1047
-  _globals['_GETPROVIDERRESPONSE']._serialized_start=1049
-  _globals['_GETPROVIDERRESPONSE']._serialized_end=1141
-  _globals['_UPDATEPROVIDERREQUEST']._serialized_start=1144
-  _globals['_UPDATEPROVIDERREQUEST']._serialized_end=1531
-  _globals['_UPDATEPROVIDERRESPONSE']._serialized_start=1533
-  _globals['_UPDATEPROVIDERRESPONSE']._serialized_end=1628
-  _globals['_DELETEPROVIDERREQUEST']._serialized_start=1630
-  _globals['_DELETEPROVIDERREQUEST']._serialized_end=1665
-  _globals['_DELETEPROVIDERRESPONSE']._serialized_start=1667
-  _globals['_DELETEPROVIDERRESPONSE']._serialized_end=1691
-  _globals['_SYNCPROVIDERREQUEST']._serialized_start=1693
-  _globals['_SYNCPROVIDERREQUEST']._serialized_end=1726
-  _globals['_SYNCPROVIDERRESPONSE']._serialized_start=1728
-  _globals['_SYNCPROVIDERRESPONSE']._serialized_end=1819
-  _globals['_SYNCED']._serialized_start=1821
-  _globals['_SYNCED']._serialized_end=1882
-  _globals['_PROVIDER']._serialized_start=1885
-  _globals['_PROVIDER']._serialized_end=2252
-  _globals['_PROVIDERENDPOINT']._serialized_start=2255
-  _globals['_PROVIDERENDPOINT']._serialized_end=2390
-  _globals['_ADMINPROVIDERSERVICE']._serialized_start=2393
-  _globals['_ADMINPROVIDERSERVICE']._serialized_end=3209
+  _globals['_CREATEPROVIDERREQUEST']._serialized_end=928
+  _globals['_CREATEPROVIDERRESPONSE']._serialized_start=930
+  _globals['_CREATEPROVIDERRESPONSE']._serialized_end=1025
+  _globals['_GETPROVIDERREQUEST']._serialized_start=1027
+  _globals['_GETPROVIDERREQUEST']._serialized_end=1059
+  _globals['_GETPROVIDERRESPONSE']._serialized_start=1061
+  _globals['_GETPROVIDERRESPONSE']._serialized_end=1153
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_start=1156
+  _globals['_UPDATEPROVIDERREQUEST']._serialized_end=1555
+  _globals['_UPDATEPROVIDERRESPONSE']._serialized_start=1557
+  _globals['_UPDATEPROVIDERRESPONSE']._serialized_end=1652
+  _globals['_DELETEPROVIDERREQUEST']._serialized_start=1654
+  _globals['_DELETEPROVIDERREQUEST']._serialized_end=1727
+  _globals['_DELETEPROVIDERRESPONSE']._serialized_start=1729
+  _globals['_DELETEPROVIDERRESPONSE']._serialized_end=1753
+  _globals['_SYNCPROVIDERREQUEST']._serialized_start=1755
+  _globals['_SYNCPROVIDERREQUEST']._serialized_end=1826
+  _globals['_SYNCPROVIDERRESPONSE']._serialized_start=1828
+  _globals['_SYNCPROVIDERRESPONSE']._serialized_end=1919
+  _globals['_SYNCED']._serialized_start=1921
+  _globals['_SYNCED']._serialized_end=1982
+  _globals['_PROVIDER']._serialized_start=1985
+  _globals['_PROVIDER']._serialized_end=2352
+  _globals['_PROVIDERENDPOINT']._serialized_start=2355
+  _globals['_PROVIDERENDPOINT']._serialized_end=2490
+  _globals['_ADMINPROVIDERSERVICE']._serialized_start=2493
+  _globals['_ADMINPROVIDERSERVICE']._serialized_end=3340
 # @@protoc_insertion_point(module_scope)

@@ -109,7 +109,8 @@ class AdminProviderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SyncProvider(self, request, context):
-        """Reads the models of a provider now. UNAVAILABLE when it cannot be asked.
+        """Reads the models of a provider now. UNAVAILABLE when it cannot be asked; ABORTED with the reason CONFLICT when it
+        is inactive, or the configuration says that it is not asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from jan.llm.v1 import conversations_pb2 as jan_dot_llm_dot_v1_dot_conversations__pb2
+from jan.llm.v1 import items_pb2 as jan_dot_llm_dot_v1_dot_items__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +28,7 @@ if _version_not_supported:
 
 
 class ConversationServiceStub:
-    """Conversations: titled sequences of items that a chat can go on with.
+    """Conversations: titled sequences of items that a chat can go on with. The items are in `items.proto`.
     """
 
     def __init__(self, channel):
@@ -70,10 +72,50 @@ class ConversationServiceStub:
                 request_serializer=jan_dot_llm_dot_v1_dot_conversations__pb2.DeleteAllConversationsRequest.SerializeToString,
                 response_deserializer=jan_dot_llm_dot_v1_dot_conversations__pb2.BulkDeleteConversationsResponse.FromString,
                 _registered_method=True)
+        self.ListItems = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/ListItems',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
+        self.CreateItem = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/CreateItem',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemResponse.FromString,
+                _registered_method=True)
+        self.CreateItems = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/CreateItems',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.FromString,
+                _registered_method=True)
+        self.CreateItemsHttp = channel.unary_stream(
+                '/jan.llm.v1.ConversationService/CreateItemsHttp',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsHttpRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.GetItem = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/GetItem',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.GetItemRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.GetItemResponse.FromString,
+                _registered_method=True)
+        self.UpdateItem = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/UpdateItem',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemResponse.FromString,
+                _registered_method=True)
+        self.RegenerateItem = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/RegenerateItem',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemResponse.FromString,
+                _registered_method=True)
+        self.DeleteItem = channel.unary_unary(
+                '/jan.llm.v1.ConversationService/DeleteItem',
+                request_serializer=jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemRequest.SerializeToString,
+                response_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
-    """Conversations: titled sequences of items that a chat can go on with.
+    """Conversations: titled sequences of items that a chat can go on with. The items are in `items.proto`.
     """
 
     def ListConversations(self, request, context):
@@ -126,6 +168,65 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListItems(self, request, context):
+        """Lists the items of a conversation, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateItem(self, request, context):
+        """Stores one message. Generates nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateItems(self, request, context):
+        """Stores up to 20 messages, all or none. Generates nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateItemsHttp(self, request, context):
+        """The REST face of both: a body with `items` is a batch and answered with a list, any other is one message and
+        answered enveloped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItem(self, request, context):
+        """Gets one item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateItem(self, request, context):
+        """Changes an item in its place: same id, same position, later items stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegenerateItem(self, request, context):
+        """Generates the answer to a message of the user anew: of the message itself, or the one that this answer answers. The
+        new answer takes the place of the old one, and everything after that message leaves the conversation. When
+        generation fails nothing changes. INVALID_ARGUMENT for other items.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItem(self, request, context):
+        """Deletes that item only, with its tool outputs when it holds `tool_calls`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConversationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -164,6 +265,46 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=jan_dot_llm_dot_v1_dot_conversations__pb2.DeleteAllConversationsRequest.FromString,
                     response_serializer=jan_dot_llm_dot_v1_dot_conversations__pb2.BulkDeleteConversationsResponse.SerializeToString,
             ),
+            'ListItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListItems,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'CreateItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateItem,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemResponse.SerializeToString,
+            ),
+            'CreateItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateItems,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'CreateItemsHttp': grpc.unary_stream_rpc_method_handler(
+                    servicer.CreateItemsHttp,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsHttpRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItem,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.GetItemRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.GetItemResponse.SerializeToString,
+            ),
+            'UpdateItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateItem,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemResponse.SerializeToString,
+            ),
+            'RegenerateItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegenerateItem,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemResponse.SerializeToString,
+            ),
+            'DeleteItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItem,
+                    request_deserializer=jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemRequest.FromString,
+                    response_serializer=jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'jan.llm.v1.ConversationService', rpc_method_handlers)
@@ -173,7 +314,7 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConversationService:
-    """Conversations: titled sequences of items that a chat can go on with.
+    """Conversations: titled sequences of items that a chat can go on with. The items are in `items.proto`.
     """
 
     @staticmethod
@@ -355,6 +496,222 @@ class ConversationService:
             '/jan.llm.v1.ConversationService/DeleteAllConversations',
             jan_dot_llm_dot_v1_dot_conversations__pb2.DeleteAllConversationsRequest.SerializeToString,
             jan_dot_llm_dot_v1_dot_conversations__pb2.BulkDeleteConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/ListItems',
+            jan_dot_llm_dot_v1_dot_items__pb2.ListItemsRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/CreateItem',
+            jan_dot_llm_dot_v1_dot_items__pb2.CreateItemRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.CreateItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/CreateItems',
+            jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateItemsHttp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/CreateItemsHttp',
+            jan_dot_llm_dot_v1_dot_items__pb2.CreateItemsHttpRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/GetItem',
+            jan_dot_llm_dot_v1_dot_items__pb2.GetItemRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.GetItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/UpdateItem',
+            jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.UpdateItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegenerateItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/RegenerateItem',
+            jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.RegenerateItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/jan.llm.v1.ConversationService/DeleteItem',
+            jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemRequest.SerializeToString,
+            jan_dot_llm_dot_v1_dot_items__pb2.DeleteItemResponse.FromString,
             options,
             channel_credentials,
             insecure,

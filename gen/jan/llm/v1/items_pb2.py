@@ -23,14 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
-from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
-from jan.common.v1 import access_pb2 as jan_dot_common_dot_v1_dot_access__pb2
 from jan.common.v1 import meta_pb2 as jan_dot_common_dot_v1_dot_meta__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16jan/llm/v1/items.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ajan/common/v1/access.proto\x1a\x18jan/common/v1/meta.proto\"\x87\x01\n\x10ListItemsRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x13\n\x06offset\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x05 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xd8\x01\n\x11ListItemsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1e\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.jan.llm.v1.Item\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\xd0\x02\n\x07NewItem\x12\x32\n\x04role\x18\x01 \x01(\tB$\xbaH!r\x1fR\x04userR\tassistantR\x06systemR\x04tool\x12\'\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x0c\x63ontent_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00\x88\x01\x01\x12L\n\x08metadata\x18\x04 \x03(\x0b\x32!.jan.llm.v1.NewItem.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x04\x12#\n\x0ctool_call_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x01\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_content_typeB\x0f\n\r_tool_call_id\"u\n\x11\x43reateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12)\n\x04item\x18\x02 \x01(\x0b\x32\x13.jan.llm.v1.NewItemB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"W\n\x12\x43reateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\x80\x01\n\x17\x42\x61tchCreateItemsRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x13.jan.llm.v1.NewItemB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"U\n\x16\x43reateItemsHttpRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\":\n\x0eGetItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"T\n\x0fGetItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\x91\x01\n\x11UpdateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\'\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"W\n\x12UpdateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\xd0\x02\n\x15RegenerateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\x05model\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\x0btemperature\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12 \n\nmax_tokens\x18\x05 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x02\x88\x01\x01\x12+\n\x05top_p\x18\x06 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x03\x88\x01\x01\x12&\n\x05\x65xtra\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x42\x08\n\x06_modelB\x0e\n\x0c_temperatureB\r\n\x0b_max_tokensB\x08\n\x06_top_p\"[\n\x16RegenerateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"=\n\x11\x44\x65leteItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteItemResponse\"\xa5\x05\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\'\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x30\n\x08metadata\x18\x08 \x03(\x0b\x32\x1e.jan.llm.v1.Item.MetadataEntry\x12\x12\n\ncreated_at\x18\t \x01(\r\x12\x12\n\nupdated_at\x18\n \x01(\r\x12\x12\n\x05model\x18\x0b \x01(\tH\x00\x88\x01\x01\x12$\n\x05usage\x18\x0c \x01(\x0b\x32\x15.jan.llm.v1.ItemUsage\x12\x1a\n\rfinish_reason\x18\r \x01(\tH\x01\x88\x01\x01\x12+\n\ntool_calls\x18\x0e \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x19\n\x0ctool_call_id\x18\x0f \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04name\x18\x10 \x01(\tH\x03\x88\x01\x01\x12\x16\n\targuments\x18\x11 \x01(\tH\x04\x88\x01\x01\x12&\n\x06output\x18\x12 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07\x63\x61ll_id\x18\x13 \x01(\tH\x05\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x14 \x01(\tH\x06\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_modelB\x10\n\x0e_finish_reasonB\x0f\n\r_tool_call_idB\x07\n\x05_nameB\x0c\n\n_argumentsB\n\n\x08_call_idB\x14\n\x12_reasoning_content\"S\n\tItemUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\r2\xe6\x08\n\x0bItemService\x12\x7f\n\tListItems\x12\x1c.jan.llm.v1.ListItemsRequest\x1a\x1d.jan.llm.v1.ListItemsResponse\"5\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02+\x12)/v1/conversations/{conversation_id}/items\x12U\n\nCreateItem\x12\x1d.jan.llm.v1.CreateItemRequest\x1a\x1e.jan.llm.v1.CreateItemResponse\"\x08\xa8\xbb\x18\x02\xb8\xbb\x18\x01\x12`\n\x10\x42\x61tchCreateItems\x12#.jan.llm.v1.BatchCreateItemsRequest\x1a\x1d.jan.llm.v1.ListItemsResponse\"\x08\xa8\xbb\x18\x02\xb8\xbb\x18\x01\x12\x8e\x01\n\x0f\x43reateItemsHttp\x12\".jan.llm.v1.CreateItemsHttpRequest\x1a\x14.google.api.HttpBody\"?\xa8\xbb\x18\x02\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x31\")/v1/conversations/{conversation_id}/items:\x04\x62ody0\x01\x12\x83\x01\n\x07GetItem\x12\x1a.jan.llm.v1.GetItemRequest\x1a\x1b.jan.llm.v1.GetItemResponse\"?\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x35\x12\x33/v1/conversations/{conversation_id}/items/{item_id}\x12\xc9\x01\n\nUpdateItem\x12\x1d.jan.llm.v1.UpdateItemRequest\x1a\x1e.jan.llm.v1.UpdateItemResponse\"|\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02r23/v1/conversations/{conversation_id}/items/{item_id}:\x01*Z8\"3/v1/conversations/{conversation_id}/items/{item_id}:\x01*\x12\xaa\x01\n\x0eRegenerateItem\x12!.jan.llm.v1.RegenerateItemRequest\x1a\".jan.llm.v1.RegenerateItemResponse\"Q\xa8\xbb\x18\x02\xb8\xbb\x18\x01\x82\xd3\xe4\x93\x02\x43\">/v1/conversations/{conversation_id}/items/{item_id}/regenerate:\x01*\x12\x8c\x01\n\nDeleteItem\x12\x1d.jan.llm.v1.DeleteItemRequest\x1a\x1e.jan.llm.v1.DeleteItemResponse\"?\xa8\xbb\x18\x02\x82\xd3\xe4\x93\x02\x35*3/v1/conversations/{conversation_id}/items/{item_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16jan/llm/v1/items.proto\x12\njan.llm.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18jan/common/v1/meta.proto\"\x87\x01\n\x10ListItemsRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x13\n\x06offset\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05order\x18\x05 \x01(\tB\x08\n\x06_limitB\t\n\x07_offset\"\xd8\x01\n\x11ListItemsResponse\x12\x0e\n\x06object\x18\x01 \x01(\t\x12\x1e\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32\x10.jan.llm.v1.Item\x12\x15\n\x08\x66irst_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07last_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x10\n\x08has_more\x18\x05 \x01(\x08\x12\x13\n\x0btotal_count\x18\x06 \x01(\x05\x12\x17\n\nnext_after\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_first_idB\n\n\x08_last_idB\r\n\x0b_next_after\"\xd0\x02\n\x07NewItem\x12\x32\n\x04role\x18\x01 \x01(\tB$\xbaH!r\x1fR\x04userR\tassistantR\x06systemR\x04tool\x12\'\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\"\n\x0c\x63ontent_type\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00\x88\x01\x01\x12L\n\x08metadata\x18\x04 \x03(\x0b\x32!.jan.llm.v1.NewItem.MetadataEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x04\x12#\n\x0ctool_call_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02H\x01\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0f\n\r_content_typeB\x0f\n\r_tool_call_id\"u\n\x11\x43reateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12)\n\x04item\x18\x02 \x01(\x0b\x32\x13.jan.llm.v1.NewItemB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"W\n\x12\x43reateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"{\n\x12\x43reateItemsRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12.\n\x05items\x18\x02 \x03(\x0b\x32\x13.jan.llm.v1.NewItemB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\"U\n\x16\x43reateItemsHttpRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody\":\n\x0eGetItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"T\n\x0fGetItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\x91\x01\n\x11UpdateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\'\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"W\n\x12UpdateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"\xd0\x02\n\x15RegenerateItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x12\n\x05model\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\x0btemperature\x18\x04 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12 \n\nmax_tokens\x18\x05 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x02\x88\x01\x01\x12+\n\x05top_p\x18\x06 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x03\x88\x01\x01\x12&\n\x05\x65xtra\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1c\n\nrequest_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x42\x08\n\x06_modelB\x0e\n\x0c_temperatureB\r\n\x0b_max_tokensB\x08\n\x06_top_p\"[\n\x16RegenerateItemResponse\x12\x1e\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x10.jan.llm.v1.Item\x12!\n\x04meta\x18\x02 \x01(\x0b\x32\x13.jan.common.v1.Meta\"=\n\x11\x44\x65leteItemRequest\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\x14\n\x12\x44\x65leteItemResponse\"\xcd\x05\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06object\x18\x02 \x01(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\'\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x0c\x63ontent_type\x18\x06 \x01(\t\x12\x0e\n\x06status\x18\x07 \x01(\t\x12\x30\n\x08metadata\x18\x08 \x03(\x0b\x32\x1e.jan.llm.v1.Item.MetadataEntry\x12\x12\n\ncreated_at\x18\t \x01(\r\x12\x12\n\nupdated_at\x18\n \x01(\r\x12\x12\n\x05model\x18\x0b \x01(\tH\x00\x88\x01\x01\x12$\n\x05usage\x18\x0c \x01(\x0b\x32\x15.jan.llm.v1.ItemUsage\x12\x1a\n\rfinish_reason\x18\r \x01(\tH\x01\x88\x01\x01\x12+\n\ntool_calls\x18\x0e \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x19\n\x0ctool_call_id\x18\x0f \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04name\x18\x10 \x01(\tH\x03\x88\x01\x01\x12\x16\n\targuments\x18\x11 \x01(\tH\x04\x88\x01\x01\x12&\n\x06output\x18\x12 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x14\n\x07\x63\x61ll_id\x18\x13 \x01(\tH\x05\x88\x01\x01\x12\x1e\n\x11reasoning_content\x18\x14 \x01(\tH\x06\x88\x01\x01\x12\x17\n\nlatency_ms\x18\x15 \x01(\rH\x07\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_modelB\x10\n\x0e_finish_reasonB\x0f\n\r_tool_call_idB\x07\n\x05_nameB\x0c\n\n_argumentsB\n\n\x08_call_idB\x14\n\x12_reasoning_contentB\r\n\x0b_latency_ms\"S\n\tItemUsage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x14\n\x0ctotal_tokens\x18\x03 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,10 +49,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEITEMREQUEST'].fields_by_name['item']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATEITEMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEITEMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
-  _globals['_BATCHCREATEITEMSREQUEST'].fields_by_name['items']._loaded_options = None
-  _globals['_BATCHCREATEITEMSREQUEST'].fields_by_name['items']._serialized_options = b'\272H\007\222\001\004\010\001\020\024'
-  _globals['_BATCHCREATEITEMSREQUEST'].fields_by_name['request_id']._loaded_options = None
-  _globals['_BATCHCREATEITEMSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_CREATEITEMSREQUEST'].fields_by_name['items']._loaded_options = None
+  _globals['_CREATEITEMSREQUEST'].fields_by_name['items']._serialized_options = b'\272H\007\222\001\004\010\001\020\024'
+  _globals['_CREATEITEMSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEITEMSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_REGENERATEITEMREQUEST'].fields_by_name['temperature']._loaded_options = None
   _globals['_REGENERATEITEMREQUEST'].fields_by_name['temperature']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\000'
   _globals['_REGENERATEITEMREQUEST'].fields_by_name['max_tokens']._loaded_options = None
@@ -65,60 +63,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGENERATEITEMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_ITEM_METADATAENTRY']._loaded_options = None
   _globals['_ITEM_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_ITEMSERVICE'].methods_by_name['ListItems']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['ListItems']._serialized_options = b'\250\273\030\002\202\323\344\223\002+\022)/v1/conversations/{conversation_id}/items'
-  _globals['_ITEMSERVICE'].methods_by_name['CreateItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['CreateItem']._serialized_options = b'\250\273\030\002\270\273\030\001'
-  _globals['_ITEMSERVICE'].methods_by_name['BatchCreateItems']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['BatchCreateItems']._serialized_options = b'\250\273\030\002\270\273\030\001'
-  _globals['_ITEMSERVICE'].methods_by_name['CreateItemsHttp']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['CreateItemsHttp']._serialized_options = b'\250\273\030\002\270\273\030\001\202\323\344\223\0021\")/v1/conversations/{conversation_id}/items:\004body'
-  _globals['_ITEMSERVICE'].methods_by_name['GetItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['GetItem']._serialized_options = b'\250\273\030\002\202\323\344\223\0025\0223/v1/conversations/{conversation_id}/items/{item_id}'
-  _globals['_ITEMSERVICE'].methods_by_name['UpdateItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['UpdateItem']._serialized_options = b'\250\273\030\002\202\323\344\223\002r23/v1/conversations/{conversation_id}/items/{item_id}:\001*Z8\"3/v1/conversations/{conversation_id}/items/{item_id}:\001*'
-  _globals['_ITEMSERVICE'].methods_by_name['RegenerateItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['RegenerateItem']._serialized_options = b'\250\273\030\002\270\273\030\001\202\323\344\223\002C\">/v1/conversations/{conversation_id}/items/{item_id}/regenerate:\001*'
-  _globals['_ITEMSERVICE'].methods_by_name['DeleteItem']._loaded_options = None
-  _globals['_ITEMSERVICE'].methods_by_name['DeleteItem']._serialized_options = b'\250\273\030\002\202\323\344\223\0025*3/v1/conversations/{conversation_id}/items/{item_id}'
-  _globals['_LISTITEMSREQUEST']._serialized_start=209
-  _globals['_LISTITEMSREQUEST']._serialized_end=344
-  _globals['_LISTITEMSRESPONSE']._serialized_start=347
-  _globals['_LISTITEMSRESPONSE']._serialized_end=563
-  _globals['_NEWITEM']._serialized_start=566
-  _globals['_NEWITEM']._serialized_end=902
-  _globals['_NEWITEM_METADATAENTRY']._serialized_start=821
-  _globals['_NEWITEM_METADATAENTRY']._serialized_end=868
-  _globals['_CREATEITEMREQUEST']._serialized_start=904
-  _globals['_CREATEITEMREQUEST']._serialized_end=1021
-  _globals['_CREATEITEMRESPONSE']._serialized_start=1023
-  _globals['_CREATEITEMRESPONSE']._serialized_end=1110
-  _globals['_BATCHCREATEITEMSREQUEST']._serialized_start=1113
-  _globals['_BATCHCREATEITEMSREQUEST']._serialized_end=1241
-  _globals['_CREATEITEMSHTTPREQUEST']._serialized_start=1243
-  _globals['_CREATEITEMSHTTPREQUEST']._serialized_end=1328
-  _globals['_GETITEMREQUEST']._serialized_start=1330
-  _globals['_GETITEMREQUEST']._serialized_end=1388
-  _globals['_GETITEMRESPONSE']._serialized_start=1390
-  _globals['_GETITEMRESPONSE']._serialized_end=1474
-  _globals['_UPDATEITEMREQUEST']._serialized_start=1477
-  _globals['_UPDATEITEMREQUEST']._serialized_end=1622
-  _globals['_UPDATEITEMRESPONSE']._serialized_start=1624
-  _globals['_UPDATEITEMRESPONSE']._serialized_end=1711
-  _globals['_REGENERATEITEMREQUEST']._serialized_start=1714
-  _globals['_REGENERATEITEMREQUEST']._serialized_end=2050
-  _globals['_REGENERATEITEMRESPONSE']._serialized_start=2052
-  _globals['_REGENERATEITEMRESPONSE']._serialized_end=2143
-  _globals['_DELETEITEMREQUEST']._serialized_start=2145
-  _globals['_DELETEITEMREQUEST']._serialized_end=2206
-  _globals['_DELETEITEMRESPONSE']._serialized_start=2208
-  _globals['_DELETEITEMRESPONSE']._serialized_end=2228
-  _globals['_ITEM']._serialized_start=2231
-  _globals['_ITEM']._serialized_end=2908
-  _globals['_ITEM_METADATAENTRY']._serialized_start=821
-  _globals['_ITEM_METADATAENTRY']._serialized_end=868
-  _globals['_ITEMUSAGE']._serialized_start=2910
-  _globals['_ITEMUSAGE']._serialized_end=2993
-  _globals['_ITEMSERVICE']._serialized_start=2996
-  _globals['_ITEMSERVICE']._serialized_end=4122
+  _globals['_LISTITEMSREQUEST']._serialized_start=151
+  _globals['_LISTITEMSREQUEST']._serialized_end=286
+  _globals['_LISTITEMSRESPONSE']._serialized_start=289
+  _globals['_LISTITEMSRESPONSE']._serialized_end=505
+  _globals['_NEWITEM']._serialized_start=508
+  _globals['_NEWITEM']._serialized_end=844
+  _globals['_NEWITEM_METADATAENTRY']._serialized_start=763
+  _globals['_NEWITEM_METADATAENTRY']._serialized_end=810
+  _globals['_CREATEITEMREQUEST']._serialized_start=846
+  _globals['_CREATEITEMREQUEST']._serialized_end=963
+  _globals['_CREATEITEMRESPONSE']._serialized_start=965
+  _globals['_CREATEITEMRESPONSE']._serialized_end=1052
+  _globals['_CREATEITEMSREQUEST']._serialized_start=1054
+  _globals['_CREATEITEMSREQUEST']._serialized_end=1177
+  _globals['_CREATEITEMSHTTPREQUEST']._serialized_start=1179
+  _globals['_CREATEITEMSHTTPREQUEST']._serialized_end=1264
+  _globals['_GETITEMREQUEST']._serialized_start=1266
+  _globals['_GETITEMREQUEST']._serialized_end=1324
+  _globals['_GETITEMRESPONSE']._serialized_start=1326
+  _globals['_GETITEMRESPONSE']._serialized_end=1410
+  _globals['_UPDATEITEMREQUEST']._serialized_start=1413
+  _globals['_UPDATEITEMREQUEST']._serialized_end=1558
+  _globals['_UPDATEITEMRESPONSE']._serialized_start=1560
+  _globals['_UPDATEITEMRESPONSE']._serialized_end=1647
+  _globals['_REGENERATEITEMREQUEST']._serialized_start=1650
+  _globals['_REGENERATEITEMREQUEST']._serialized_end=1986
+  _globals['_REGENERATEITEMRESPONSE']._serialized_start=1988
+  _globals['_REGENERATEITEMRESPONSE']._serialized_end=2079
+  _globals['_DELETEITEMREQUEST']._serialized_start=2081
+  _globals['_DELETEITEMREQUEST']._serialized_end=2142
+  _globals['_DELETEITEMRESPONSE']._serialized_start=2144
+  _globals['_DELETEITEMRESPONSE']._serialized_end=2164
+  _globals['_ITEM']._serialized_start=2167
+  _globals['_ITEM']._serialized_end=2884
+  _globals['_ITEM_METADATAENTRY']._serialized_start=763
+  _globals['_ITEM_METADATAENTRY']._serialized_end=810
+  _globals['_ITEMUSAGE']._serialized_start=2886
+  _globals['_ITEMUSAGE']._serialized_end=2969
 # @@protoc_insertion_point(module_scope)

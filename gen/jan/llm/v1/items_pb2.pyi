@@ -1,8 +1,6 @@
 from buf.validate import validate_pb2 as _validate_pb2
-from google.api import annotations_pb2 as _annotations_pb2
 from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
-from jan.common.v1 import access_pb2 as _access_pb2
 from jan.common.v1 import meta_pb2 as _meta_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -83,7 +81,7 @@ class CreateItemResponse(_message.Message):
     meta: _meta_pb2.Meta
     def __init__(self, data: _Optional[_Union[Item, _Mapping]] = ..., meta: _Optional[_Union[_meta_pb2.Meta, _Mapping]] = ...) -> None: ...
 
-class BatchCreateItemsRequest(_message.Message):
+class CreateItemsRequest(_message.Message):
     __slots__ = ("conversation_id", "items", "request_id")
     CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -178,7 +176,7 @@ class DeleteItemResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("id", "object", "type", "role", "content", "content_type", "status", "metadata", "created_at", "updated_at", "model", "usage", "finish_reason", "tool_calls", "tool_call_id", "name", "arguments", "output", "call_id", "reasoning_content")
+    __slots__ = ("id", "object", "type", "role", "content", "content_type", "status", "metadata", "created_at", "updated_at", "model", "usage", "finish_reason", "tool_calls", "tool_call_id", "name", "arguments", "output", "call_id", "reasoning_content", "latency_ms")
     class MetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +204,7 @@ class Item(_message.Message):
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     REASONING_CONTENT_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     type: str
@@ -226,7 +225,8 @@ class Item(_message.Message):
     output: _struct_pb2.Value
     call_id: str
     reasoning_content: str
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., type: _Optional[str] = ..., role: _Optional[str] = ..., content: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., content_type: _Optional[str] = ..., status: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., updated_at: _Optional[int] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[ItemUsage, _Mapping]] = ..., finish_reason: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., tool_call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[str] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., call_id: _Optional[str] = ..., reasoning_content: _Optional[str] = ...) -> None: ...
+    latency_ms: int
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., type: _Optional[str] = ..., role: _Optional[str] = ..., content: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., content_type: _Optional[str] = ..., status: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., updated_at: _Optional[int] = ..., model: _Optional[str] = ..., usage: _Optional[_Union[ItemUsage, _Mapping]] = ..., finish_reason: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., tool_call_id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[str] = ..., output: _Optional[_Union[_struct_pb2.Value, _Mapping]] = ..., call_id: _Optional[str] = ..., reasoning_content: _Optional[str] = ..., latency_ms: _Optional[int] = ...) -> None: ...
 
 class ItemUsage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "total_tokens")

@@ -64,6 +64,11 @@ class Access(betterproto2.Enum):
     A principal with the role `admin` (with an API key also the scope `admin`).
     """
 
+    OPTIONAL = 5
+    """
+    Anybody; a credential that is sent is checked all the same, and must be good.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -72,6 +77,7 @@ class Access(betterproto2.Enum):
             2: "ACCESS_USER",
             3: "ACCESS_JWT",
             4: "ACCESS_ADMIN",
+            5: "ACCESS_OPTIONAL",
         }
 
     @classmethod
@@ -82,6 +88,7 @@ class Access(betterproto2.Enum):
             "ACCESS_USER": 2,
             "ACCESS_JWT": 3,
             "ACCESS_ADMIN": 4,
+            "ACCESS_OPTIONAL": 5,
         }
 
 
@@ -223,7 +230,8 @@ class ErrorReason(betterproto2.Enum):
 
     UNSUPPORTED_MEDIA_TYPE = 26
     """
-    The model's provider cannot read content of this type. Example: an audio part for a model that only sees images.
+    Content of this type is not taken: by the model's provider (an audio part for a model that only sees images), or as
+    an image (an HTML page that calls itself image/png).
     """
 
     UNSUPPORTED_TOOL = 27
@@ -351,6 +359,61 @@ class ErrorReason(betterproto2.Enum):
     The share has expired.
     """
 
+    EMPTY_FILE = 52
+    """
+    There is not one byte where an image should be.
+    """
+
+    URL_NOT_ALLOWED = 53
+    """
+    Where the URL leads is no place that this server fetches from. Example: an address of a private network.
+    """
+
+    INVALID_SOURCE_TYPE = 54
+    """
+    The `source.type` is neither `remote_url` nor `data_url`.
+    """
+
+    INVALID_SIGNATURE = 55
+    """
+    The signature of the URL is wrong, or its time is over.
+    """
+
+    UPLOAD_PENDING = 56
+    """
+    An id that was given out for an upload whose bytes have not come yet.
+    """
+
+    RANGE_NOT_SATISFIABLE = 57
+    """
+    The part of the file that `Range` asks for does not exist.
+    """
+
+    FETCH_FAILED = 58
+    """
+    What was to be fetched from a URL did not come: no connection, or another status than 2xx.
+    """
+
+    FETCH_TIMEOUT = 59
+    """
+    What was to be fetched from a URL did not come in time.
+    """
+
+    STORAGE_ERROR = 60
+    """
+    The object store failed.
+    """
+
+    TOOL_NOT_FOUND = 61
+    """
+    No such tool, or it is disabled.
+    """
+
+    ORIGIN_NOT_ALLOWED = 62
+    """
+    The request comes from a web page whose origin is not on CORS_ALLOWED_ORIGINS.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -406,6 +469,17 @@ class ErrorReason(betterproto2.Enum):
             49: "ERROR_REASON_SHARING_DISABLED",
             50: "ERROR_REASON_SHARE_REVOKED",
             51: "ERROR_REASON_SHARE_EXPIRED",
+            52: "ERROR_REASON_EMPTY_FILE",
+            53: "ERROR_REASON_URL_NOT_ALLOWED",
+            54: "ERROR_REASON_INVALID_SOURCE_TYPE",
+            55: "ERROR_REASON_INVALID_SIGNATURE",
+            56: "ERROR_REASON_UPLOAD_PENDING",
+            57: "ERROR_REASON_RANGE_NOT_SATISFIABLE",
+            58: "ERROR_REASON_FETCH_FAILED",
+            59: "ERROR_REASON_FETCH_TIMEOUT",
+            60: "ERROR_REASON_STORAGE_ERROR",
+            61: "ERROR_REASON_TOOL_NOT_FOUND",
+            62: "ERROR_REASON_ORIGIN_NOT_ALLOWED",
         }
 
     @classmethod
@@ -463,6 +537,17 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_SHARING_DISABLED": 49,
             "ERROR_REASON_SHARE_REVOKED": 50,
             "ERROR_REASON_SHARE_EXPIRED": 51,
+            "ERROR_REASON_EMPTY_FILE": 52,
+            "ERROR_REASON_URL_NOT_ALLOWED": 53,
+            "ERROR_REASON_INVALID_SOURCE_TYPE": 54,
+            "ERROR_REASON_INVALID_SIGNATURE": 55,
+            "ERROR_REASON_UPLOAD_PENDING": 56,
+            "ERROR_REASON_RANGE_NOT_SATISFIABLE": 57,
+            "ERROR_REASON_FETCH_FAILED": 58,
+            "ERROR_REASON_FETCH_TIMEOUT": 59,
+            "ERROR_REASON_STORAGE_ERROR": 60,
+            "ERROR_REASON_TOOL_NOT_FOUND": 61,
+            "ERROR_REASON_ORIGIN_NOT_ALLOWED": 62,
         }
 
 
@@ -486,12 +571,18 @@ class Scope(betterproto2.Enum):
     The key must have the scope `write`.
     """
 
+    OF_REQUEST = 3
+    """
+    What the request says decides; the method asks for the scope itself.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
             0: "SCOPE_UNSPECIFIED",
             1: "SCOPE_READ",
             2: "SCOPE_WRITE",
+            3: "SCOPE_OF_REQUEST",
         }
 
     @classmethod
@@ -500,6 +591,7 @@ class Scope(betterproto2.Enum):
             "SCOPE_UNSPECIFIED": 0,
             "SCOPE_READ": 1,
             "SCOPE_WRITE": 2,
+            "SCOPE_OF_REQUEST": 3,
         }
 
 

@@ -14,7 +14,7 @@ __all__ = (
     "AdvancedChange",
     "AdvancedSettings",
     "Architecture",
-    "BatchCreateItemsRequest",
+    "AttachedConversation",
     "BulkDeleteConversationsRequest",
     "BulkDeleteConversationsResponse",
     "BulkToggleCatalogsRequest",
@@ -45,6 +45,7 @@ __all__ = (
     "CreateItemRequest",
     "CreateItemResponse",
     "CreateItemsHttpRequest",
+    "CreateItemsRequest",
     "CreateProjectRequest",
     "CreateProjectResponse",
     "CreateProviderRequest",
@@ -90,8 +91,6 @@ __all__ = (
     "GetUsageRequest",
     "GetUsageResponse",
     "Item",
-    "ItemServiceAsyncStub",
-    "ItemServiceStub",
     "ItemUsage",
     "JsonSchemaFormat",
     "ListAdminCatalogsRequest",
@@ -487,28 +486,23 @@ default_message_pool.register_message("jan.llm.v1", "Architecture", Architecture
 
 
 @dataclass(eq=False, repr=False)
-class BatchCreateItemsRequest(betterproto2.Message):
+class AttachedConversation(betterproto2.Message):
     """
-    Where to store which messages.
-    """
-
-    conversation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
-    """
-    Id of the conversation.
+    The conversation that an answer was added to.
     """
 
-    items: "list[NewItem]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
-    The messages, 1 to 20, in their order.
+    Id, `conv_…`.
     """
 
-    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    title: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
     """
-    Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
+    Its title; absent while it has none.
     """
 
 
-default_message_pool.register_message("jan.llm.v1", "BatchCreateItemsRequest", BatchCreateItemsRequest)
+default_message_pool.register_message("jan.llm.v1", "AttachedConversation", AttachedConversation)
 
 
 @dataclass(eq=False, repr=False)
@@ -769,6 +763,16 @@ class ChatCompletion(betterproto2.Message):
     Configuration of the provider that made the answer.
     """
 
+    conversation: "AttachedConversation | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Conversation that this belongs to; absent without one.
+    """
+
+    trimmed: "bool | None" = betterproto2.field(10, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Whether the oldest turns of the conversation were left out because they do not fit into the model's context.
+    """
+
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(100, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Members that this message does not know; kept as they are.
@@ -822,6 +826,16 @@ class ChatCompletionChunk(betterproto2.Message):
     system_fingerprint: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
     """
     Configuration of the provider that makes the answer.
+    """
+
+    conversation: "AttachedConversation | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Conversation that this belongs to; absent without one.
+    """
+
+    trimmed: "bool | None" = betterproto2.field(10, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Whether the oldest turns of the conversation were left out because they do not fit into the model's context.
     """
 
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(100, betterproto2.TYPE_MESSAGE, optional=True)
@@ -1389,6 +1403,19 @@ class CreateChatCompletionRequest(betterproto2.Message):
     Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
     """
 
+    conversation: "___google__protobuf__.Value | None" = betterproto2.field(
+        39, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Conversation that this continues: its id, or an object with its `id`. What it holds goes before `messages`, and both
+    turns are added to it.
+    """
+
+    store_reasoning: "bool | None" = betterproto2.field(40, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Whether what a model thinks before it answers is kept in the conversation. Default false.
+    """
+
     extra: "___google__protobuf__.Struct | None" = betterproto2.field(100, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Parameters that this message does not know (vLLM's `top_k`, `chat_template_kwargs`, ...); forwarded as they are.
@@ -1713,6 +1740,31 @@ default_message_pool.register_message("jan.llm.v1", "CreateItemsHttpRequest", Cr
 
 
 @dataclass(eq=False, repr=False)
+class CreateItemsRequest(betterproto2.Message):
+    """
+    Where to store which messages.
+    """
+
+    conversation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Id of the conversation.
+    """
+
+    items: "list[NewItem]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    The messages, 1 to 20, in their order.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes repeating this call safe: the same id within 24 h gets the first answer again (AIP-155).
+    """
+
+
+default_message_pool.register_message("jan.llm.v1", "CreateItemsRequest", CreateItemsRequest)
+
+
+@dataclass(eq=False, repr=False)
 class CreateProjectRequest(betterproto2.Message):
     """
     The project to make.
@@ -1795,7 +1847,7 @@ class CreateProviderRequest(betterproto2.Message):
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    Whatever administrators want to note.
+    Whatever administrators want to note; 64 KiB at most.
     """
 
     active: "bool | None" = betterproto2.field(7, betterproto2.TYPE_BOOL, optional=True)
@@ -2077,6 +2129,11 @@ class DeleteProviderRequest(betterproto2.Message):
     id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
     """
     Its id.
+    """
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for the audit log (over REST a parameter of the query).
     """
 
 
@@ -2710,6 +2767,11 @@ class Item(betterproto2.Message):
     reasoning_content: "str | None" = betterproto2.field(20, betterproto2.TYPE_STRING, optional=True)
     """
     Reasoning of the model, when it was stored.
+    """
+
+    latency_ms: "int | None" = betterproto2.field(21, betterproto2.TYPE_UINT32, optional=True)
+    """
+    How long the model took for it, in milliseconds.
     """
 
 
@@ -4727,6 +4789,11 @@ class SyncProviderRequest(betterproto2.Message):
     Its id.
     """
 
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for the audit log.
+    """
+
 
 default_message_pool.register_message("jan.llm.v1", "SyncProviderRequest", SyncProviderRequest)
 
@@ -4908,12 +4975,12 @@ class UpdateAdminCatalogRequest(betterproto2.Message):
         11, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Parameters of requests that it takes, in place of all.
+    Parameters of requests that it takes, in place of all; 16 KiB at most.
     """
 
     architecture: "Architecture | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    What goes in and comes out.
+    What goes in and comes out, in place of all; 16 KiB at most.
     """
 
     reason: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
@@ -5170,7 +5237,7 @@ class UpdateProviderModelRequest(betterproto2.Message):
 
     rate_limit: "RateLimit | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    How often it may be called; `null` or empty: no limit of its own.
+    How often it may be called, in place of both limits; `null` or empty: no limit of its own.
     """
 
     tags: "___google__protobuf__.ListValue | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
@@ -5207,7 +5274,7 @@ class UpdateProviderModelRequest(betterproto2.Message):
 
     pricing: "Pricing | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    What it costs; `null` or empty: as the provider says.
+    What it costs, in place of all; `null` or empty: as the provider says.
     """
 
     reason: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
@@ -5277,7 +5344,7 @@ class UpdateProviderRequest(betterproto2.Message):
 
     metadata: "___google__protobuf__.Struct | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
-    New notes, in place of all.
+    New notes, in place of all; 64 KiB at most.
     """
 
     active: "bool | None" = betterproto2.field(8, betterproto2.TYPE_BOOL, optional=True)
@@ -5917,7 +5984,8 @@ class AdminProviderServiceStub:
 
     def sync_provider(self, message: "SyncProviderRequest") -> "SyncProviderResponse":
         """
-        Reads the models of a provider now. UNAVAILABLE when it cannot be asked.
+        Reads the models of a provider now. UNAVAILABLE when it cannot be asked; ABORTED with the reason CONFLICT when it
+        is inactive, or the configuration says that it is not asked.
         """
 
         return self._channel.unary_unary(
@@ -6047,7 +6115,8 @@ class AdminProviderServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "SyncProviderResponse":
         """
-        Reads the models of a provider now. UNAVAILABLE when it cannot be asked.
+        Reads the models of a provider now. UNAVAILABLE when it cannot be asked; ABORTED with the reason CONFLICT when it
+        is inactive, or the configuration says that it is not asked.
         """
 
         return await self._unary_unary(
@@ -6344,7 +6413,7 @@ class ChatServiceAsyncStub(betterproto2_grpclib.ServiceStub):
 
 class ConversationServiceStub:
     """
-    Conversations: titled sequences of items that a chat can go on with.
+    Conversations: titled sequences of items that a chat can go on with. The items are in `items.proto`.
     """
 
     def __init__(self, channel: grpc.Channel):
@@ -6433,10 +6502,101 @@ class ConversationServiceStub:
             BulkDeleteConversationsResponse.FromString,
         )(message)
 
+    def list_items(self, message: "ListItemsRequest") -> "ListItemsResponse":
+        """
+        Lists the items of a conversation, the oldest first.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/ListItems",
+            ListItemsRequest.SerializeToString,
+            ListItemsResponse.FromString,
+        )(message)
+
+    def create_item(self, message: "CreateItemRequest") -> "CreateItemResponse":
+        """
+        Stores one message. Generates nothing.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/CreateItem",
+            CreateItemRequest.SerializeToString,
+            CreateItemResponse.FromString,
+        )(message)
+
+    def create_items(self, message: "CreateItemsRequest") -> "ListItemsResponse":
+        """
+        Stores up to 20 messages, all or none. Generates nothing.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/CreateItems",
+            CreateItemsRequest.SerializeToString,
+            ListItemsResponse.FromString,
+        )(message)
+
+    def create_items_http(self, message: "CreateItemsHttpRequest") -> "Iterator[___google__api__.HttpBody]":
+        """
+        The REST face of both: a body with `items` is a batch and answered with a list, any other is one message and
+        answered enveloped.
+        """
+
+        yield from self._channel.unary_stream(
+            "/jan.llm.v1.ConversationService/CreateItemsHttp",
+            CreateItemsHttpRequest.SerializeToString,
+            ___google__api__.HttpBody.FromString,
+        )(message)
+
+    def get_item(self, message: "GetItemRequest") -> "GetItemResponse":
+        """
+        Gets one item.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/GetItem",
+            GetItemRequest.SerializeToString,
+            GetItemResponse.FromString,
+        )(message)
+
+    def update_item(self, message: "UpdateItemRequest") -> "UpdateItemResponse":
+        """
+        Changes an item in its place: same id, same position, later items stay.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/UpdateItem",
+            UpdateItemRequest.SerializeToString,
+            UpdateItemResponse.FromString,
+        )(message)
+
+    def regenerate_item(self, message: "RegenerateItemRequest") -> "RegenerateItemResponse":
+        """
+        Generates the answer to a message of the user anew: of the message itself, or the one that this answer answers. The
+        new answer takes the place of the old one, and everything after that message leaves the conversation. When
+        generation fails nothing changes. INVALID_ARGUMENT for other items.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/RegenerateItem",
+            RegenerateItemRequest.SerializeToString,
+            RegenerateItemResponse.FromString,
+        )(message)
+
+    def delete_item(self, message: "DeleteItemRequest") -> "DeleteItemResponse":
+        """
+        Deletes that item only, with its tool outputs when it holds `tool_calls`.
+        """
+
+        return self._channel.unary_unary(
+            "/jan.llm.v1.ConversationService/DeleteItem",
+            DeleteItemRequest.SerializeToString,
+            DeleteItemResponse.FromString,
+        )(message)
+
 
 class ConversationServiceAsyncStub(betterproto2_grpclib.ServiceStub):
     """
-    Conversations: titled sequences of items that a chat can go on with.
+    Conversations: titled sequences of items that a chat can go on with. The items are in `items.proto`.
     """
 
     async def list_conversations(
@@ -6590,112 +6750,6 @@ class ConversationServiceAsyncStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
-
-class ItemServiceStub:
-    """
-    Items: the messages, tool calls and reasoning that a conversation is made of.
-    """
-
-    def __init__(self, channel: grpc.Channel):
-        self._channel = channel
-
-    def list_items(self, message: "ListItemsRequest") -> "ListItemsResponse":
-        """
-        Lists the items of a conversation, the oldest first.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/ListItems",
-            ListItemsRequest.SerializeToString,
-            ListItemsResponse.FromString,
-        )(message)
-
-    def create_item(self, message: "CreateItemRequest") -> "CreateItemResponse":
-        """
-        Stores one message. Generates nothing.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/CreateItem",
-            CreateItemRequest.SerializeToString,
-            CreateItemResponse.FromString,
-        )(message)
-
-    def batch_create_items(self, message: "BatchCreateItemsRequest") -> "ListItemsResponse":
-        """
-        Stores up to 20 messages, all or none. Generates nothing.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/BatchCreateItems",
-            BatchCreateItemsRequest.SerializeToString,
-            ListItemsResponse.FromString,
-        )(message)
-
-    def create_items_http(self, message: "CreateItemsHttpRequest") -> "Iterator[___google__api__.HttpBody]":
-        """
-        The REST face of both: a body with `items` is a batch and answered with a list, any other is one message and
-        answered enveloped.
-        """
-
-        yield from self._channel.unary_stream(
-            "/jan.llm.v1.ItemService/CreateItemsHttp",
-            CreateItemsHttpRequest.SerializeToString,
-            ___google__api__.HttpBody.FromString,
-        )(message)
-
-    def get_item(self, message: "GetItemRequest") -> "GetItemResponse":
-        """
-        Gets one item.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/GetItem",
-            GetItemRequest.SerializeToString,
-            GetItemResponse.FromString,
-        )(message)
-
-    def update_item(self, message: "UpdateItemRequest") -> "UpdateItemResponse":
-        """
-        Changes an item in its place: same id, same position, later items stay.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/UpdateItem",
-            UpdateItemRequest.SerializeToString,
-            UpdateItemResponse.FromString,
-        )(message)
-
-    def regenerate_item(self, message: "RegenerateItemRequest") -> "RegenerateItemResponse":
-        """
-        Generates the answer to a message of the user anew: of the message itself, or the one that this answer answers. The
-        new answer takes the place of the old one, and everything after that message leaves the conversation. When
-        generation fails nothing changes. INVALID_ARGUMENT for other items.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/RegenerateItem",
-            RegenerateItemRequest.SerializeToString,
-            RegenerateItemResponse.FromString,
-        )(message)
-
-    def delete_item(self, message: "DeleteItemRequest") -> "DeleteItemResponse":
-        """
-        Deletes that item only, with its tool outputs when it holds `tool_calls`.
-        """
-
-        return self._channel.unary_unary(
-            "/jan.llm.v1.ItemService/DeleteItem",
-            DeleteItemRequest.SerializeToString,
-            DeleteItemResponse.FromString,
-        )(message)
-
-
-class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
-    """
-    Items: the messages, tool calls and reasoning that a conversation is made of.
-    """
-
     async def list_items(
         self,
         message: "ListItemsRequest",
@@ -6709,7 +6763,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/ListItems",
+            "/jan.llm.v1.ConversationService/ListItems",
             message,
             ListItemsResponse,
             timeout=timeout,
@@ -6730,7 +6784,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/CreateItem",
+            "/jan.llm.v1.ConversationService/CreateItem",
             message,
             CreateItemResponse,
             timeout=timeout,
@@ -6738,9 +6792,9 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
-    async def batch_create_items(
+    async def create_items(
         self,
-        message: "BatchCreateItemsRequest",
+        message: "CreateItemsRequest",
         *,
         timeout: "float | None" = None,
         deadline: "Deadline | None" = None,
@@ -6751,7 +6805,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/BatchCreateItems",
+            "/jan.llm.v1.ConversationService/CreateItems",
             message,
             ListItemsResponse,
             timeout=timeout,
@@ -6773,7 +6827,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         async for response in self._unary_stream(
-            "/jan.llm.v1.ItemService/CreateItemsHttp",
+            "/jan.llm.v1.ConversationService/CreateItemsHttp",
             message,
             ___google__api__.HttpBody,
             timeout=timeout,
@@ -6795,7 +6849,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/GetItem",
+            "/jan.llm.v1.ConversationService/GetItem",
             message,
             GetItemResponse,
             timeout=timeout,
@@ -6816,7 +6870,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/UpdateItem",
+            "/jan.llm.v1.ConversationService/UpdateItem",
             message,
             UpdateItemResponse,
             timeout=timeout,
@@ -6839,7 +6893,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/RegenerateItem",
+            "/jan.llm.v1.ConversationService/RegenerateItem",
             message,
             RegenerateItemResponse,
             timeout=timeout,
@@ -6860,7 +6914,7 @@ class ItemServiceAsyncStub(betterproto2_grpclib.ServiceStub):
         """
 
         return await self._unary_unary(
-            "/jan.llm.v1.ItemService/DeleteItem",
+            "/jan.llm.v1.ConversationService/DeleteItem",
             message,
             DeleteItemResponse,
             timeout=timeout,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.runtime import call
 from services.runtime.db import Connection
 
 
@@ -15,6 +16,11 @@ class Change:
     actor: str
     reason: str
     request_id: str
+
+
+def change_of(reason: str) -> Change:
+    """What the call in progress changes."""
+    return Change(call.caller().user_id, reason, call.current().request_id)
 
 
 async def record(connection: Connection, change: Change, action: str, targets: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+"""The tools of this server: one file each, and a row in `registry.py`."""

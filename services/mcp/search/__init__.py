@@ -1,0 +1,1 @@
+"""Search engines: each asks another service in its own words and answers in ours (`engine.py`)."""
