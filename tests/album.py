@@ -12,10 +12,14 @@ class Album:
         self.pictures = {each: Picture(each, "image/png", size, f"https://store/{each}") for each in ids}
         self.asked: list[Sequence[str]] = []
         self.loaded: list[str] = []
+        self.awaited: set[str] = set()
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, Picture]:
         self.asked.append(ids)
         return {each: self.pictures[each] for each in ids if each in self.pictures}
+
+    async def awaits(self, media_id: str) -> bool:
+        return media_id in self.awaited
 
     async def load(self, picture: Picture) -> bytes:
         self.loaded.append(picture.id)

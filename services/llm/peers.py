@@ -8,6 +8,7 @@ from typing import Any
 from jan.media.v1 import media_pb2, media_pb2_grpc
 
 from services.llm.generation.pictures import Picture
+from services.runtime.errors import Conflict, NotFound
 from services.runtime.neighbours import Neighbours, ask, listen
 
 _AT_ONCE = 100  # ids that the media room takes in one request
@@ -29,6 +30,14 @@ class MediaRoom:
             for each in answer.media:
                 found[each.id] = Picture(each.id, each.mime, each.bytes, each.presigned_url)
         return found
+
+    async def awaits(self, media_id: str) -> bool:
+        """Whether the image is announced, and its bytes have not come yet."""
+        try:
+            await ask(self._stub().GetMedia, media_pb2.GetMediaRequest(id=media_id), token=self._token)
+        except (Conflict, NotFound) as error:
+            return error.code == "upload_pending"
+        return False
 
     async def load(self, picture: Picture) -> bytes:
         """The bytes of an image."""

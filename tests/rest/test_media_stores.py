@@ -102,6 +102,7 @@ def test_the_bytes_come_whole_and_in_part(kept: JanServer, ann: httpx.Client) ->
 def test_an_upload_past_the_server_becomes_an_image_at_its_first_use(ann: httpx.Client) -> None:
     prepared = said(ann.post("/v1/media/prepare-upload", json={"content_type": "image/png"}))
     assert said(ann.get(f"/v1/media/{prepared['id']}"), 409)["error"]["code"] == "upload_pending"
+    assert said(chat(ann, prepared["id"]), 409)["error"]["code"] == "upload_pending"
     data = image()
     sent = httpx.put(prepared["upload_url"], content=data, headers={"content-type": "image/png"})
     assert sent.status_code in (200, 204)

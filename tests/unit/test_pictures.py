@@ -6,7 +6,7 @@ import pytest
 
 from services.llm.generation import pictures as module
 from services.llm.generation.pictures import Picture, Pictures
-from services.runtime.errors import NotFound, TooLarge, UpstreamFailed
+from services.runtime.errors import Conflict, NotFound, TooLarge, UpstreamFailed
 from tests.album import Album
 
 ONE, TWO, THREE = (f"jan_{digit * 26}" for digit in "123")
@@ -29,7 +29,15 @@ async def test_messages_without_ids_are_passed_on_as_they_are_and_nobody_is_aske
 
 
 @pytest.mark.parametrize(
-    "url", [ONE, ONE.upper(), f"data:image/png;{ONE}", f"data:image/png;base64,{ONE}", f"data:;base64,{ONE}"]
+    "url",
+    [
+        ONE,
+        ONE.upper(),
+        f"data:image/png;{ONE}",
+        f"data:image/png;base64,{ONE}",
+        f"data:;base64,{ONE}",
+        f"data:image/png;a=b;{ONE}",
+    ],
 )
 async def test_an_id_or_a_placeholder_becomes_the_data_of_the_image(url: str) -> None:
     pictures = Pictures(Album(ONE))
@@ -61,6 +69,14 @@ async def test_an_image_of_nobody_is_refused_by_the_name_of_its_parameter() -> N
     with pytest.raises(NotFound) as refused:
         await Pictures(Album(ONE)).require([*saying(image(ONE)), *saying({"type": "text", "text": "x"}, image(TWO))])
     assert (refused.value.code, refused.value.param) == ("media_not_found", "messages[1].content[1].image_url.url")
+
+
+async def test_an_image_whose_bytes_have_not_come_is_said_to_be_pending() -> None:
+    album = Album(ONE)
+    album.awaited = {TWO}
+    with pytest.raises(Conflict) as refused:
+        await Pictures(album).require(saying(image(ONE), image(TWO)))
+    assert (refused.value.code, refused.value.param) == ("upload_pending", "messages[0].content[1].image_url.url")
 
 
 async def test_too_many_bytes_are_refused_before_any_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from threading import Event, Semaphore
 
@@ -39,7 +40,7 @@ class Interpreter:
 class Machine:
     """A runner of such interpreters, all of which it remembers."""
 
-    def __init__(self, *, most_resident: int = running.RESIDENT) -> None:
+    def __init__(self, *, most_resident: int = sys.maxsize) -> None:
         self.interpreters: list[Interpreter] = []
         self.begun = Semaphore(0)
         self.runner = Runner(self._open, most_resident=most_resident)

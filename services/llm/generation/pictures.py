@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.llm.providers.provider import Json
-from services.runtime.errors import ApiError, NotFound, TooLarge
+from services.runtime.errors import ApiError, Conflict, NotFound, TooLarge
 
 # A media id in the place of an image URL: bare, or as placeholder in a data URL (CONTRACT 4.1).
-NAMED = re.compile(r"(?:data:[^,;]{0,100};(?:base64,)?)?(jan_[0-9a-z]{26})", re.IGNORECASE)
+NAMED = re.compile(r"(?:data:[^,]{0,100};(?:base64,)?)?(jan_[0-9a-z]{26})", re.IGNORECASE)
 MOST_BYTES = 32 * 1024 * 1024
 """Of the images in one request."""
 
@@ -43,6 +43,10 @@ class Gallery(Protocol):
         """Those of these images that the caller can read."""
         ...
 
+    async def awaits(self, media_id: str) -> bool:
+        """Whether the caller has announced this image, and its bytes have not come yet."""
+        ...
+
     async def load(self, picture: Picture) -> bytes:
         """The bytes of an image."""
         ...
@@ -62,14 +66,14 @@ class Pictures:
         return bool(self._known)
 
     async def require(self, messages: Sequence[Json]) -> None:
-        """Find the images of a request's own messages. Raises `NotFound` for the first that the caller cannot read, and
-        `TooLarge`."""
+        """Find the images of a request's own messages. Raises `NotFound` for the first that the caller cannot read,
+        `Conflict` (`upload_pending`) for one whose bytes have not come, and `TooLarge`."""
         named = list(_named(messages))
         await self._find({name for _, name in named})
         for at, name in named:
             picture = self._known[name]
             if picture is None:
-                raise NotFound("There is no such media", code="media_not_found", param=at)
+                raise await self._absence(name, at)
             if not self._choose(picture):
                 limit = f"{MOST_BYTES // 2**20}MB"
                 raise TooLarge(f"The images of one request may have {limit} together", param=at)
@@ -89,6 +93,11 @@ class Pictures:
             await self._load()
         urls = {name: picture.url if by_url else self._data[name] for name, picture in self._chosen.items()}
         return [self._painted(message, urls) for message in messages]
+
+    async def _absence(self, name: str, at: str) -> ApiError:
+        if await self._gallery.awaits(name):
+            return Conflict("The image has not been uploaded yet", code="upload_pending", param=at)
+        return NotFound("There is no such media", code="media_not_found", param=at)
 
     async def _find(self, names: set[str]) -> None:
         unknown = sorted(names - self._known.keys())
