@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 import grpc
 from jan.auth.v1 import auth_pb2, auth_pb2_grpc
-from jan.common.v1 import meta_pb2
 
 from services.auth.login import PasswordLogin
 from services.auth.oidc import ExternalLogin
@@ -114,7 +113,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         if user is None:
             raise Unauthenticated("The account of this token no longer exists")
         return auth_pb2.GetMeResponse(
-            data=_user(user, caller), meta=meta_pb2.Meta(request_id=call.current().request_id)
+            data=_user(user, caller), meta=call.meta()
         )
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:

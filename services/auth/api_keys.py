@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 from jan.auth.v1 import api_keys_pb2, api_keys_pb2_grpc
-from jan.common.v1 import meta_pb2
 
 from services.auth.api_key_store import ApiKeyStore, Change, new_secret
 from services.runtime import call
@@ -52,7 +51,7 @@ class KeyServicer(api_keys_pb2_grpc.KeyServiceServicer):
         most = self._settings.api_key_max_per_user
         row = await self._store.create(caller.user_id, secret, name=name, scopes=scopes, ttl=ttl, most=most)
         await context.send_initial_metadata(CREATED)
-        return api_keys_pb2.CreateApiKeyResponse(data=self._key(row, key=secret.text), meta=_meta())
+        return api_keys_pb2.CreateApiKeyResponse(data=self._key(row, key=secret.text), meta=call.meta())
 
     async def ListApiKeys(
         self, request: api_keys_pb2.ListApiKeysRequest, context: Context
@@ -69,7 +68,7 @@ class KeyServicer(api_keys_pb2_grpc.KeyServiceServicer):
         )
         row = await self._store.update(call.caller().user_id, _key_id(request.id), change)
         self._forget(row["id"])
-        return api_keys_pb2.UpdateApiKeyResponse(data=self._key(row), meta=_meta())
+        return api_keys_pb2.UpdateApiKeyResponse(data=self._key(row), meta=call.meta())
 
     async def RevokeApiKey(
         self, request: api_keys_pb2.RevokeApiKeyRequest, context: Context
@@ -98,7 +97,7 @@ class KeyServicer(api_keys_pb2_grpc.KeyServiceServicer):
         )
         row = await self._store.any_update(_key_id(request.id), change)
         self._forget(row["id"])
-        return api_keys_pb2.AdminUpdateApiKeyResponse(data=self._any_key(row), meta=_meta())
+        return api_keys_pb2.AdminUpdateApiKeyResponse(data=self._any_key(row), meta=call.meta())
 
     def _ttl(self, request: api_keys_pb2.CreateApiKeyRequest) -> float:
         longest = self._settings.api_key_max_ttl
@@ -174,7 +173,3 @@ def _status(row: Row) -> str:
 def _time(moment: datetime | None) -> str | None:
     """RFC 3339 in UTC, whole seconds."""
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

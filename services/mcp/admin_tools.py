@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 import orjson
 from google.protobuf import json_format, struct_pb2
-from jan.common.v1 import meta_pb2
 from jan.mcp.v1 import admin_tools_pb2, admin_tools_pb2_grpc
 
 from services.mcp.filters import check_patterns
@@ -45,20 +44,20 @@ class AdminToolServicer(admin_tools_pb2_grpc.AdminToolServiceServicer):
         self, request: admin_tools_pb2.GetAdminToolRequest, context: Context
     ) -> admin_tools_pb2.GetAdminToolResponse:
         row = await self._store.get(request.id)
-        return admin_tools_pb2.GetAdminToolResponse(data=_tool(row), meta=_meta())
+        return admin_tools_pb2.GetAdminToolResponse(data=_tool(row), meta=call.meta())
 
     async def UpdateAdminTool(
         self, request: admin_tools_pb2.UpdateAdminToolRequest, context: Context
     ) -> admin_tools_pb2.UpdateAdminToolResponse:
         row = await self._store.change(request.id, _changes(request), change_of(request.reason))
-        return admin_tools_pb2.UpdateAdminToolResponse(data=_tool(row), meta=_meta())
+        return admin_tools_pb2.UpdateAdminToolResponse(data=_tool(row), meta=call.meta())
 
     async def SetToolFilters(
         self, request: admin_tools_pb2.SetToolFiltersRequest, context: Context
     ) -> admin_tools_pb2.SetToolFiltersResponse:
         changes = _filters(request.disallowed_keywords, request.require_approval_for)
         row = await self._store.change(request.id, changes, change_of(""))
-        return admin_tools_pb2.SetToolFiltersResponse(data=_tool(row), meta=_meta())
+        return admin_tools_pb2.SetToolFiltersResponse(data=_tool(row), meta=call.meta())
 
 
 def _changes(request: admin_tools_pb2.UpdateAdminToolRequest) -> dict[str, Any]:
@@ -127,7 +126,3 @@ def _tool(row: Row) -> admin_tools_pb2.AdminTool:
         created_at=int(row["created_at"].timestamp()),
         updated_at=int(row["updated_at"].timestamp()),
     )
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from jan.common.v1 import meta_pb2
+
 from services.runtime.identity import Identity
 
 
@@ -40,3 +42,8 @@ def caller() -> Identity:
     if identity is None:
         raise LookupError("a public method has no caller")
     return identity
+
+
+def meta() -> meta_pb2.Meta:
+    """What an answer in an envelope says about itself (CONTRACT 0.2)."""
+    return meta_pb2.Meta(request_id=_current.get().request_id)

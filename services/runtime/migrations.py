@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]  # see db.py
@@ -35,13 +35,14 @@ class Migration:
     version: int
     name: str
     sql: str
+    path: Path = field(compare=False)
 
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
     def __str__(self) -> str:
-        return f"services/{self.room}/migrations/{self.version:04}_{self.name}.sql"
+        return str(self.path.relative_to(_SERVICES.parent) if self.path.is_relative_to(_SERVICES.parent) else self.path)
 
 
 def find(services: Path = _SERVICES) -> list[Migration]:
@@ -52,7 +53,7 @@ def find(services: Path = _SERVICES) -> list[Migration]:
         room, match = path.parts[-3], _NAME.fullmatch(path.name)
         if not match:
             raise MigrationError(f"{path}: expected a name such as 0001_accounts.sql")
-        migration = Migration(room, int(match[1]), match[2], path.read_text(encoding="utf-8"))
+        migration = Migration(room, int(match[1]), match[2], path.read_text(encoding="utf-8"), path)
         twin = found.setdefault((room, migration.version), migration)
         if twin is not migration:
             raise MigrationError(f"{migration} has the same number as {twin}")

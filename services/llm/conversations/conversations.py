@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import orjson
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import conversations_pb2, conversations_pb2_grpc
 
 from services.llm.conversations import content
@@ -49,7 +48,7 @@ class ConversationServicer(ItemMethods, conversations_pb2_grpc.ConversationServi
         )
         drafts = [content.draft(each, f"items[{index}].") for index, each in enumerate(request.items)]
         row, items = await self._store.create(call.caller().user_id, given, drafts)
-        return conversations_pb2.CreateConversationResponse(data=_with_items(row, items), meta=_meta())
+        return conversations_pb2.CreateConversationResponse(data=_with_items(row, items), meta=call.meta())
 
     async def GetConversation(
         self, request: conversations_pb2.GetConversationRequest, context: Context
@@ -59,7 +58,7 @@ class ConversationServicer(ItemMethods, conversations_pb2_grpc.ConversationServi
         newest = await self._items.page(user_id, request.id, NEWEST)
         row = {**row, "item_count": newest.total_count}  # as many as there were when the items were read
         shown = _with_items(row, newest.rows[::-1], has_more=newest.has_more)
-        return conversations_pb2.GetConversationResponse(data=shown, meta=_meta())
+        return conversations_pb2.GetConversationResponse(data=shown, meta=call.meta())
 
     async def UpdateConversation(
         self, request: conversations_pb2.UpdateConversationRequest, context: Context
@@ -69,7 +68,7 @@ class ConversationServicer(ItemMethods, conversations_pb2_grpc.ConversationServi
             row = await self._store.get(user_id, request.id)
         else:
             row = await self._store.update(user_id, request.id, change)
-        return conversations_pb2.UpdateConversationResponse(data=conversation(row), meta=_meta())
+        return conversations_pb2.UpdateConversationResponse(data=conversation(row), meta=call.meta())
 
     async def DeleteConversation(
         self, request: conversations_pb2.DeleteConversationRequest, context: Context
@@ -141,8 +140,4 @@ def _deleted(count: int, failed: Sequence[str] = ()) -> conversations_pb2.BulkDe
     result = conversations_pb2.DeletedConversations(
         object="conversations.deleted", deleted=True, deleted_count=count, failed_ids=failed
     )
-    return conversations_pb2.BulkDeleteConversationsResponse(data=result, meta=_meta())
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)
+    return conversations_pb2.BulkDeleteConversationsResponse(data=result, meta=call.meta())

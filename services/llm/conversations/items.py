@@ -10,7 +10,6 @@ import orjson
 from google.api.httpbody_pb2 import HttpBody
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import items_pb2
 
 from services.llm.conversations import content
@@ -64,7 +63,7 @@ class ItemMethods:
 
     async def GetItem(self, request: items_pb2.GetItemRequest, context: Context) -> items_pb2.GetItemResponse:
         row = await self._items.get(call.caller().user_id, request.conversation_id, request.item_id)
-        return items_pb2.GetItemResponse(data=item(row), meta=_meta())
+        return items_pb2.GetItemResponse(data=item(row), meta=call.meta())
 
     async def UpdateItem(self, request: items_pb2.UpdateItemRequest, context: Context) -> items_pb2.UpdateItemResponse:
         change = ItemChange(
@@ -76,7 +75,7 @@ class ItemMethods:
             row = await self._items.get(*which)
         else:
             row = await self._items.update(*which, change)
-        return items_pb2.UpdateItemResponse(data=item(row), meta=_meta())
+        return items_pb2.UpdateItemResponse(data=item(row), meta=call.meta())
 
     async def RegenerateItem(
         self, request: items_pb2.RegenerateItemRequest, context: Context
@@ -86,7 +85,7 @@ class ItemMethods:
         run = Run(user_id, request.conversation_id)
         item_id = await self._regenerator.regenerate(run, request.item_id, given, deadline=deadline)
         row = await self._items.get(user_id, request.conversation_id, item_id)
-        return items_pb2.RegenerateItemResponse(data=item(row), meta=_meta())
+        return items_pb2.RegenerateItemResponse(data=item(row), meta=call.meta())
 
     async def DeleteItem(self, request: items_pb2.DeleteItemRequest, context: Context) -> items_pb2.DeleteItemResponse:
         await self._items.delete(call.caller().user_id, request.conversation_id, request.item_id)
@@ -95,7 +94,7 @@ class ItemMethods:
 
     async def _create(self, conversation_id: str, draft: Draft) -> items_pb2.CreateItemResponse:
         (row,) = await self._items.append(call.caller().user_id, conversation_id, [draft])
-        return items_pb2.CreateItemResponse(data=item(row), meta=_meta())
+        return items_pb2.CreateItemResponse(data=item(row), meta=call.meta())
 
     async def _create_all(self, conversation_id: str, drafts: Sequence[Draft]) -> items_pb2.ListItemsResponse:
         rows = await self._items.append(call.caller().user_id, conversation_id, drafts)
@@ -134,7 +133,3 @@ def _rest(answer: Message) -> HttpBody:
     return json_body(
         json_format.MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     )
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

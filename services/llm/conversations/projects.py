@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import conversations_pb2, projects_pb2, projects_pb2_grpc
 
 from services.llm.conversations import content
@@ -51,13 +50,13 @@ class ProjectServicer(projects_pb2_grpc.ProjectServiceServicer):
             is_favorite=request.is_favorite,
         )
         await context.send_initial_metadata(CREATED)
-        return projects_pb2.CreateProjectResponse(data=_project(row), meta=_meta())
+        return projects_pb2.CreateProjectResponse(data=_project(row), meta=call.meta())
 
     async def GetProject(
         self, request: projects_pb2.GetProjectRequest, context: Context
     ) -> projects_pb2.GetProjectResponse:
         row = await self._store.get(call.caller().user_id, known(request.id))
-        return projects_pb2.GetProjectResponse(data=_project(row), meta=_meta())
+        return projects_pb2.GetProjectResponse(data=_project(row), meta=call.meta())
 
     async def UpdateProject(
         self, request: projects_pb2.UpdateProjectRequest, context: Context
@@ -67,14 +66,14 @@ class ProjectServicer(projects_pb2_grpc.ProjectServiceServicer):
             row = await self._store.get(user_id, known(request.id))
         else:
             row = await self._store.update(user_id, known(request.id), change)
-        return projects_pb2.UpdateProjectResponse(data=_project(row), meta=_meta())
+        return projects_pb2.UpdateProjectResponse(data=_project(row), meta=call.meta())
 
     async def DeleteProject(
         self, request: projects_pb2.DeleteProjectRequest, context: Context
     ) -> projects_pb2.DeleteProjectResponse:
         await self._store.delete(call.caller().user_id, known(request.id))
         deleted = projects_pb2.DeletedProject(id=request.id, object="project", deleted=True)
-        return projects_pb2.DeleteProjectResponse(data=deleted, meta=_meta())
+        return projects_pb2.DeleteProjectResponse(data=deleted, meta=call.meta())
 
     async def ListProjectConversations(
         self, request: projects_pb2.ListProjectConversationsRequest, context: Context
@@ -126,7 +125,3 @@ def _project(row: Row) -> projects_pb2.Project:
         created_at=int(row["created_at"].timestamp()),
         updated_at=int(row["updated_at"].timestamp()),
     )
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

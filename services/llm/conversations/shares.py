@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 import orjson
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import shares_pb2, shares_pb2_grpc
 
 from services.llm.conversations import content
@@ -58,7 +57,7 @@ class ShareServicer(shares_pb2_grpc.ShareServiceServicer):
         terms = _terms(request)
         row = await self._store.create(call.caller().user_id, known(request.conversation_id), terms)
         await context.send_initial_metadata(CREATED)
-        return shares_pb2.CreateShareResponse(data=self._share(row), meta=_meta())
+        return shares_pb2.CreateShareResponse(data=self._share(row), meta=call.meta())
 
     async def ListConversationShares(
         self, request: shares_pb2.ListConversationSharesRequest, context: Context
@@ -103,7 +102,7 @@ class ShareServicer(shares_pb2_grpc.ShareServiceServicer):
             self._views.count(row["id"])
         items = await with_urls(orjson.loads(row["items"]), self._gallery_of(row["user_id"]))
         await context.send_initial_metadata(CACHEABLE)
-        return shares_pb2.GetPublicShareResponse(data=_public(row, items), meta=_meta())
+        return shares_pb2.GetPublicShareResponse(data=_public(row, items), meta=call.meta())
 
     def _refuse_if_disabled(self) -> None:
         if not self._enabled:
@@ -164,7 +163,3 @@ def _public(row: Row, items: list[Json]) -> shares_pb2.PublicShare:
 def _seconds(row: Row, column: str) -> int | None:
     """Unix time."""
     return None if row[column] is None else int(row[column].timestamp())
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import admin_models_pb2, admin_models_pb2_grpc
 
 from services.llm.models.catalog import Catalog
@@ -52,7 +51,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         self, request: admin_models_pb2.GetProviderModelRequest, context: Context
     ) -> admin_models_pb2.GetProviderModelResponse:
         row = provider_model(_offer(await self._sync.current(), request.id))
-        return admin_models_pb2.GetProviderModelResponse(data=row, meta=_meta())
+        return admin_models_pb2.GetProviderModelResponse(data=row, meta=call.meta())
 
     async def UpdateProviderModel(
         self, request: admin_models_pb2.UpdateProviderModelRequest, context: Context
@@ -62,7 +61,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         change = change_of(request.reason)
         await self._store.change_model(offer, model_changes(request), enabled=enabled, change=change)
         row = provider_model(_offer(await self._sync.current(), offer.id))
-        return admin_models_pb2.UpdateProviderModelResponse(data=row, meta=_meta())
+        return admin_models_pb2.UpdateProviderModelResponse(data=row, meta=call.meta())
 
     async def BulkToggleProviderModels(
         self, request: admin_models_pb2.BulkToggleProviderModelsRequest, context: Context
@@ -74,7 +73,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         )
         await self._sync.current()
         data = _toggled(len(offers), changed, [name for name in given if name not in named])
-        return admin_models_pb2.BulkToggleProviderModelsResponse(data=data, meta=_meta())
+        return admin_models_pb2.BulkToggleProviderModelsResponse(data=data, meta=call.meta())
 
     async def ListAdminCatalogs(
         self, request: admin_models_pb2.ListAdminCatalogsRequest, context: Context
@@ -91,7 +90,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         self, request: admin_models_pb2.GetAdminCatalogRequest, context: Context
     ) -> admin_models_pb2.GetAdminCatalogResponse:
         row = await self._catalog_row(await self._sync.current(), request.id)
-        return admin_models_pb2.GetAdminCatalogResponse(data=row, meta=_meta())
+        return admin_models_pb2.GetAdminCatalogResponse(data=row, meta=call.meta())
 
     async def UpdateAdminCatalog(
         self, request: admin_models_pb2.UpdateAdminCatalogRequest, context: Context
@@ -101,7 +100,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         changes, change = catalog_changes(request, model_id), change_of(request.reason)
         await self._store.change_catalog(model_id, described(offers[0]), changes, enabled=enabled, change=change)
         row = await self._catalog_row(await self._sync.current(), model_id)
-        return admin_models_pb2.UpdateAdminCatalogResponse(data=row, meta=_meta())
+        return admin_models_pb2.UpdateAdminCatalogResponse(data=row, meta=call.meta())
 
     async def BulkToggleCatalogs(
         self, request: admin_models_pb2.BulkToggleCatalogsRequest, context: Context
@@ -114,7 +113,7 @@ class AdminModelServicer(admin_models_pb2_grpc.AdminModelServiceServicer):
         )
         await self._sync.current()
         data = _toggled(len(model_ids), changed, [name for name in given if name not in names])
-        return admin_models_pb2.BulkToggleCatalogsResponse(data=data, meta=_meta())
+        return admin_models_pb2.BulkToggleCatalogsResponse(data=data, meta=call.meta())
 
     async def _catalog_row(self, catalog: Catalog, name: str) -> admin_models_pb2.AdminCatalog:
         offers = _catalog_offers(catalog, name)
@@ -182,7 +181,3 @@ def _says(search: str, *texts: str) -> bool:
 
 def _toggled(count: int, changed: int, not_found: Sequence[str]) -> admin_models_pb2.Toggled:
     return admin_models_pb2.Toggled(count=count, changed_count=changed, not_found=not_found)
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

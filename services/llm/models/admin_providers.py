@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import admin_providers_pb2, admin_providers_pb2_grpc
 
 from services.llm.models.catalog import Catalog
@@ -48,12 +47,12 @@ class AdminProviderServicer(admin_providers_pb2_grpc.AdminProviderServiceService
         provider_id = await self._store.create(wanted, change_of(request.reason))
         row = await self._row(provider_id)
         await context.send_initial_metadata(CREATED)
-        return admin_providers_pb2.CreateProviderResponse(data=row, meta=_meta())
+        return admin_providers_pb2.CreateProviderResponse(data=row, meta=call.meta())
 
     async def GetProvider(
         self, request: admin_providers_pb2.GetProviderRequest, context: Context
     ) -> admin_providers_pb2.GetProviderResponse:
-        return admin_providers_pb2.GetProviderResponse(data=await self._row(request.id), meta=_meta())
+        return admin_providers_pb2.GetProviderResponse(data=await self._row(request.id), meta=call.meta())
 
     async def UpdateProvider(
         self, request: admin_providers_pb2.UpdateProviderRequest, context: Context
@@ -62,7 +61,7 @@ class AdminProviderServicer(admin_providers_pb2_grpc.AdminProviderServiceService
         entry = _made(catalog, request.id)
         _check_name(catalog, wanted.name, entry.id)
         await self._store.update(entry.id, wanted, change_of(request.reason))
-        return admin_providers_pb2.UpdateProviderResponse(data=await self._row(entry.id), meta=_meta())
+        return admin_providers_pb2.UpdateProviderResponse(data=await self._row(entry.id), meta=call.meta())
 
     async def DeleteProvider(
         self, request: admin_providers_pb2.DeleteProviderRequest, context: Context
@@ -85,7 +84,7 @@ class AdminProviderServicer(admin_providers_pb2_grpc.AdminProviderServiceService
             raise Unavailable(f"Provider '{entry.name}' cannot be asked for its models right now")
         await self._store.synced(entry.id, change_of(request.reason))
         data = _difference(before, _models_of(catalog, entry))
-        return admin_providers_pb2.SyncProviderResponse(data=data, meta=_meta())
+        return admin_providers_pb2.SyncProviderResponse(data=data, meta=call.meta())
 
     async def _row(self, provider_id: str) -> admin_providers_pb2.Provider:
         catalog = await self._sync.current()
@@ -125,7 +124,3 @@ def _difference(before: dict[str, Offer], after: dict[str, Offer]) -> admin_prov
         updated=sum(new.available and (not old.available or old.description != new.description) for old, new in both),
         unavailable=sum(old.available and not new.available for old, new in both),
     )
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)

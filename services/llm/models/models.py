@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import models_pb2, models_pb2_grpc
 
 from services.llm.models.catalog import Catalog, Model
@@ -48,7 +47,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     async def GetCatalog(
         self, request: models_pb2.GetCatalogRequest, context: Context
     ) -> models_pb2.GetCatalogResponse:
-        meta = meta_pb2.Meta(request_id=call.current().request_id)
+        meta = call.meta()
         for model_id, offers in self._shown().items():
             if request.id in (model_id, *map(public_id, offers)):
                 return models_pb2.GetCatalogResponse(data=catalog_row(self._catalog, offers), meta=meta)

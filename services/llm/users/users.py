@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
-from jan.common.v1 import meta_pb2
 from jan.llm.v1 import users_pb2, users_pb2_grpc
 
 from services.llm.accounting.period import period_of
@@ -28,32 +27,32 @@ class UserServicer(users_pb2_grpc.UserServiceServicer):
     async def GetSettings(
         self, request: users_pb2.GetSettingsRequest, context: Context
     ) -> users_pb2.GetSettingsResponse:
-        return users_pb2.GetSettingsResponse(data=await self._settings.load(call.caller().user_id), meta=_meta())
+        return users_pb2.GetSettingsResponse(data=await self._settings.load(call.caller().user_id), meta=call.meta())
 
     async def UpdateSettings(
         self, request: users_pb2.UpdateSettingsRequest, context: Context
     ) -> users_pb2.UpdateSettingsResponse:
         settings = await self._settings.update(call.caller().user_id, change_of(request))
-        return users_pb2.UpdateSettingsResponse(data=settings, meta=_meta())
+        return users_pb2.UpdateSettingsResponse(data=settings, meta=call.meta())
 
     async def GetPreferences(
         self, request: users_pb2.GetPreferencesRequest, context: Context
     ) -> users_pb2.GetPreferencesResponse:
         settings = await self._settings.load(call.caller().user_id)
-        return users_pb2.GetPreferencesResponse(data=_preferences(settings), meta=_meta())
+        return users_pb2.GetPreferencesResponse(data=_preferences(settings), meta=call.meta())
 
     async def UpdatePreferences(
         self, request: users_pb2.UpdatePreferencesRequest, context: Context
     ) -> users_pb2.UpdatePreferencesResponse:
         change = Change(preferences=preferences_of(request.preferences))
         settings = await self._settings.update(call.caller().user_id, change)
-        return users_pb2.UpdatePreferencesResponse(data=_preferences(settings), meta=_meta())
+        return users_pb2.UpdatePreferencesResponse(data=_preferences(settings), meta=call.meta())
 
     async def GetUsage(self, request: users_pb2.GetUsageRequest, context: Context) -> users_pb2.GetUsageResponse:
         period = period_of(getattr(request, "from"), request.to, now=datetime.now(UTC))  # `from` is a word of Python's
         sums = await self._usage.sums(call.caller().user_id, period, by=request.group_by)
         groups = [_group(row["key"], row["requests"], row["prompt_tokens"], row["completion_tokens"]) for row in sums]
-        return users_pb2.GetUsageResponse(data=_report(groups, grouped=bool(request.group_by)), meta=_meta())
+        return users_pb2.GetUsageResponse(data=_report(groups, grouped=bool(request.group_by)), meta=call.meta())
 
 
 def _preferences(settings: users_pb2.UserSettings) -> users_pb2.UserPreferences:
@@ -78,7 +77,3 @@ def _report(groups: list[users_pb2.UsageGroup], *, grouped: bool) -> users_pb2.U
         total_tokens=sum(each.total_tokens for each in groups),
         groups=groups if grouped else [],
     )
-
-
-def _meta() -> meta_pb2.Meta:
-    return meta_pb2.Meta(request_id=call.current().request_id)
