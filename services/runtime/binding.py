@@ -25,6 +25,8 @@ from services.runtime.transcoder import HTTP_BODY, RAW_BODY, path_variables
 from services.runtime.typed_json import MOST, clear, fill, refuse_many
 
 STRUCT = "google.protobuf.Struct"
+LIMIT = "limit"  # of a list: whatever number it is, it is brought into range (CONTRACT 0.3)
+_LARGE = re.compile(r"^(-?)0*[0-9]{10,}$")
 
 Reader = Callable[[bytes, str | None], Any]
 """Makes the request of a call from its bytes and, over REST, the path and query that the client sent."""
@@ -105,7 +107,7 @@ def _query(kind: Descriptor, query: str) -> dict[str, Any]:
             continue
         for each in outer:
             within = within.setdefault(each, {})
-        value = _TEXTS.get(field.type, str)(text)
+        value = _TEXTS.get(field.type, str)(text if last != LIMIT else _LARGE.sub(r"\g<1>2147483647", text))
         if field.is_repeated:
             within.setdefault(last, []).append(value)
         else:

@@ -163,6 +163,8 @@ def test_conversations_are_listed_and_filtered(rest: httpx.Client) -> None:
         "?referrer=web&offset=2&limit=1": [ids[1]],
         "?project_id=proj_nobody": [],
         "?project_id=&search=&limit=1": [ids[0]],
+        "?referrer=web&limit=99999999999&offset=2": [ids[1]],  # brought into range, whatever it is
+        "?limit=-99999999999": [ids[0]],
     }.items():
         assert [row["id"] for row in page(rest, CONVERSATIONS + query)["data"]] == wanted, query
 
