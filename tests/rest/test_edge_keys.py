@@ -12,13 +12,14 @@ import pytest
 from edge_backend import key
 from jan.llm.v1 import models_pb2, models_pb2_grpc
 
+from services.runtime.limits import Limit
 from tests.rest.edge_rig import UNAUTHORIZED, UNAVAILABLE, Rig, error, get, raw, refused, running
 
 CONFLICT = (401, "auth_error", "conflicting_credentials")
 
 
 def good_key(rig: Rig, **claims: Any) -> str:
-    return key(token=rig.keys.token(auth_method="api_key", sid="key_1", **claims))
+    return key(token=rig.keys.token(auth_method="api_key", sid="key_1", **{**Limit(100).claims(), **claims}))
 
 
 @pytest.mark.parametrize("header", ["X-API-Key: {}", "Authorization: Bearer {}", "authorization: bEARER   {}"])
