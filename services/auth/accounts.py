@@ -112,9 +112,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         user = await (self._accounts.find(caller.user_id) if at_home else self._accounts.welcome(caller))
         if user is None:
             raise Unauthenticated("The account of this token no longer exists")
-        return auth_pb2.GetMeResponse(
-            data=_user(user, caller), meta=call.meta()
-        )
+        return auth_pb2.GetMeResponse(data=_user(user, caller), meta=call.meta())
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
         return auth_pb2.GetJwksResponse(keys=[auth_pb2.JsonWebKey(**key) for key in self._keys.public()])

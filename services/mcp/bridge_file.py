@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from services.mcp.tool import OURS
 from services.runtime.config import ConfigError, life
 
 TYPE = "mcp-http"
 """Streamable HTTP, of either era of the protocol."""
-OURS = "builtin"
-"""The provider of our own tools; no other can have this name."""
 SETTINGS = {"max_timeout": 120.0, "retry_attempts": 3, "retry_delay": 1.0}
 MOST_RETRIES = 10
 TIMEOUT = 30.0

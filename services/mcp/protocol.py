@@ -29,11 +29,23 @@ from services import __version__
 from services.mcp.arguments import WrongArguments
 from services.mcp.json_rpc import HANDSHAKE_VERSIONS, VERSIONS, Reply, Request, fault, notification, result
 from services.mcp.registry import Registry, UnknownTool
-from services.mcp.tool import Calling, Description, Json
+from services.mcp.tool import OURS, Calling, Description, Json
 
 FRESH = 1000
 """Milliseconds that clients may keep a list: no longer than a change takes to be known everywhere."""
 _STATUSES = {types.METHOD_NOT_FOUND: 404, types.HEADER_MISMATCH: 400}
+FAILURE: Json = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["code", "message"],
+        }
+    },
+    "required": ["error"],
+}
+"""What a result says of a tool that failed."""
 _COMPLETE = {"resultType": "complete"}
 """Part of every result since the newest revision; for older ones the SDK leaves it out."""
 CAPABILITIES = types.ServerCapabilities(tools=types.ToolsCapability(list_changed=False))
@@ -155,10 +167,17 @@ def _tool(description: Description) -> Json:
         "title": description.title,
         "description": description.text,
         "inputSchema": description.input_schema,
-        "outputSchema": description.output_schema,
+        "outputSchema": _output(description),
         "annotations": dict(description.annotations),
     }
     return {name: each for name, each in tool.items() if each}
+
+
+def _output(description: Description) -> Json | None:
+    """The schema of results, of failures too: there are clients that judge those as well (TypeScript SDK, version 1).
+    That of another server's tool stays as it is."""
+    schema = description.output_schema
+    return {"type": "object", "anyOf": [schema, FAILURE]} if schema and description.provider == OURS else schema
 
 
 def _first(error: ValidationError) -> tuple[str, str]:

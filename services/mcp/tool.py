@@ -20,6 +20,10 @@ class ToolFailed(Exception):
         self.message = message
 
 
+OURS = "builtin"
+"""The provider of the tools that are built in; no other server can have this name."""
+
+
 @dataclass(frozen=True)
 class Description:
     """What models and people are told about a tool (MCP, "Tool")."""
@@ -35,7 +39,7 @@ class Description:
     output_schema: Json | None = None
     annotations: Mapping[str, Any] = field(default_factory=dict)
     """Hints of MCP: readOnlyHint, destructiveHint, idempotentHint, openWorldHint."""
-    provider: str = "builtin"
+    provider: str = OURS
 
 
 @dataclass(frozen=True)

@@ -346,6 +346,19 @@ async def test_documents_are_there_after_a_restart(database: Database, ada: Pers
 # What is refused
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """Objects in one another, every second in an array."""
+    value: Any = {}
+    for level in range(2, levels + 1):
+        value = [value] if level % 2 else {"a": value}
+    return value if isinstance(value, dict) else {"a": value[0]}
+
+
+async def test_metadata_comes_back_at_whatever_depth_it_may_have(ada: Person) -> None:
+    await ada.index(TEA, document_id="tea", metadata=nested(16))
+    assert (await ada.query("tea"))["results"][0]["metadata"] == nested(16)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -361,6 +374,8 @@ async def test_documents_are_there_after_a_restart(database: Database, ada: Pers
         ({"text": TEA, "metadata": {"a": "\ud800"}}, "invalid_text"),
         ({"text": TEA, "metadata": {"a": 2**70}}, "invalid_text"),
         ({"text": TEA, "metadata": {"a": "x" * 16 * 1024}}, "metadata_too_large"),
+        ({"text": TEA, "metadata": nested(17)}, "metadata_too_large"),
+        ({"text": TEA, "metadata": nested(250)}, "metadata_too_large"),
     ],
 )
 async def test_what_cannot_be_indexed_is_said_and_changes_nothing(

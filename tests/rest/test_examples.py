@@ -15,6 +15,7 @@ import pytest
 from tests.documents import ROOT
 from tests.fake_upstream import FakeUpstream
 from tests.rest.server import JanServer
+from tests.sandbox import compiled_python  # noqa: F401  # a fixture
 
 EXAMPLES = ROOT / "docs/examples"
 TOPICS = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
@@ -33,7 +34,7 @@ def upstream_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JanServer]:
+def fresh(tmp_path_factory: pytest.TempPathFactory, compiled_python: Path) -> Iterator[JanServer]:  # noqa: F811
     """A server as it is after the installation, with an administrator."""
     server = JanServer(tmp_path_factory.mktemp("fresh"), **ADMIN)
     server.settings["PUBLIC_BASE_URL"] = server.url  # URLs of images lead there

@@ -8,23 +8,28 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import httpx2
 import pytest
+from google.protobuf import json_format
+from jan.mcp.v1 import tools_pb2, tools_pb2_grpc
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from tests.rest.server import JanServer, eventually
+from tests.sandbox import compiled_python  # noqa: F401  # a fixture
 
 EMAIL, PASSWORD = "root@example.com", "correct horse battery staple"
 LOOKS = 20
 """As many requests reach every worker, as good as certainly."""
 NEW = "2026-07-28"
 META = {"io.modelcontextprotocol/protocolVersion": NEW, "io.modelcontextprotocol/clientCapabilities": {}}
-BUILTIN = {"google_search", "scrape"}
+BUILTIN = {"file_search_delete", "file_search_index", "file_search_query", "google_search", "python_exec", "scrape"}
 
 pytestmark = pytest.mark.patience(120)
 
@@ -62,8 +67,8 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JanServer]:
-    with JanServer(
+def house(tmp_path_factory: pytest.TempPathFactory, compiled_python: Path) -> Iterator[JanServer]:  # noqa: F811
+    server = JanServer(
         tmp_path_factory.mktemp("house"),
         WORKERS="2",
         RATE_LIMIT_PER_MINUTE="60000",
@@ -71,7 +76,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JanServer]:
         ADMIN_PASSWORD=PASSWORD,
         MEDIA_REMOTE_ALLOW_HOSTS="127.0.0.1",
         CORS_ALLOWED_ORIGINS="https://app.example",
-    ) as server:
+    )
+    server.settings["PUBLIC_BASE_URL"] = server.url  # URLs of figures lead there
+    with server:
         yield server
 
 
@@ -104,6 +111,12 @@ def result(answer: httpx.Response) -> dict[str, Any]:
     return dict(said["result"])
 
 
+def run(http: httpx.Client, name: str, **arguments: Any) -> dict[str, Any]:
+    """What a tool says, well or not."""
+    call = {"name": name, "arguments": arguments}
+    return dict(result(post(http, "tools/call", params=call))["structuredContent"])
+
+
 def fault(answer: httpx.Response) -> tuple[int, int]:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
@@ -130,19 +143,31 @@ async def connected(url: str, mode: str, header: tuple[str, str]) -> AsyncIterat
 
 @pytest.mark.parametrize("mode", ["legacy", "auto", NEW])
 @pytest.mark.parametrize("credential", ["token", "key"])
-async def test_the_official_client_lists_and_calls(house: JanServer, site: str, mode: str, credential: str) -> None:
+async def test_the_official_client_lists_and_calls_every_tool(
+    house: JanServer, site: str, mode: str, credential: str
+) -> None:
     header = ("authorization", f"Bearer {house.token()}")
     if credential == "key":
         header = ("x-api-key", key(house, ["read", "write"]))
     async with connected(f"{house.url}/v1/mcp", mode, header) as client:
         tools = (await client.list_tools()).tools
-        assert {tool.name for tool in tools} >= BUILTIN
+        assert {tool.name for tool in tools} == BUILTIN
         assert [tool.name for tool in tools] == sorted(tool.name for tool in tools)
         assert all(tool.title and tool.description and tool.input_schema["type"] == "object" for tool in tools)
-        said = await client.call_tool("scrape", {"url": f"{site}/page"})
-        assert not said.is_error
-        assert said.structured_content is not None
-        assert said.structured_content["title"] == "A page"
+
+        async def call(name: str, **arguments: Any) -> dict[str, Any]:
+            said = await client.call_tool(name, arguments)
+            assert not said.is_error, said
+            return dict(said.structured_content or {})
+
+        assert (await call("google_search", q="jan"))["live"] is False
+        assert (await call("scrape", url=f"{site}/page"))["title"] == "A page"
+        text = await call("file_search_index", text="Green tea is brewed at eighty degrees.")
+        found = await call("file_search_query", query="How hot should the water be?")
+        assert [passage["document_id"] for passage in found["results"]] == [text["document_id"]]
+        assert (await call("file_search_delete", document_ids=[text["document_id"]]))["count"] == 1
+        ran = await call("python_exec", code="x = 6")
+        assert (await call("python_exec", code="x * 7", session_id=ran["session_id"]))["stdout"] == "42\n"
         with pytest.raises(MCPError) as error:
             await client.call_tool("nothing", {})
         assert (error.value.error.code, error.value.error.data) == (-32602, {"tool": "nothing"})
@@ -160,6 +185,45 @@ def test_so_it_is_at_the_port_of_its_own(house: JanServer, path: str) -> None:
         assert result(post(http, "ping", path)) == {}
         assert http.get("/v1/models").status_code == 404
         assert http.get("/mcp/healthz").status_code == 200
+
+
+# Users, and clients of gRPC
+
+
+def test_what_one_user_has_is_not_there_for_another(house: JanServer, user: httpx.Client) -> None:
+    run(user, "file_search_index", document_id="tea", text="Green tea is brewed at eighty degrees.")
+    ran = run(user, "python_exec", code="x = 1")
+    named = run(user, "python_exec", code="x = 1", session_id="mine")
+    with closing(client(house, house.token())) as other:
+        assert run(other, "file_search_query", query="tea", document_ids=["tea"])["results"] == []
+        assert run(other, "file_search_delete", document_ids=["tea"])["deleted"] == []
+        refused = run(other, "python_exec", code="x", session_id=ran["session_id"])
+        assert refused["error"]["code"] == "session_not_found"
+        assert run(other, "python_exec", code="x", session_id="mine")["error"].startswith("NameError")
+    assert run(user, "python_exec", code="x", session_id=named["session_id"])["stdout"] == "1\n"
+    assert run(user, "file_search_query", query="tea")["count"] == 1
+
+
+def test_a_figure_has_a_url_that_opens(user: httpx.Client) -> None:
+    drawn = run(user, "python_exec", code="import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()")
+    assert [artifact["name"] for artifact in drawn["artifacts"]] == ["figure-1.png"]
+    assert httpx.get(drawn["artifacts"][0]["url"]).content.startswith(b"\x89PNG")
+
+
+def test_clients_of_grpc_list_and_call_as_well(house: JanServer) -> None:
+    metadata = (("authorization", f"Bearer {house.token()}"),)
+    asked = tools_pb2.CallToolRequest(name="python_exec")
+    asked.arguments.update({"code": "6 * 7"})
+    with grpc.insecure_channel(f"127.0.0.1:{house.port}") as channel:
+        stub: Any = tools_pb2_grpc.ToolServiceStub  # the generated code is not annotated
+        tools = stub(channel)
+        assert {tool.name for tool in tools.ListTools(tools_pb2.ListToolsRequest(), metadata=metadata).data} == BUILTIN
+        said = tools.CallTool(asked, metadata=metadata)
+        assert json_format.MessageToDict(said.structured_content)["stdout"] == "42\n"
+        reader = (("x-api-key", key(house, ["read"])),)
+        with pytest.raises(grpc.RpcError) as refused:
+            tools.CallTool(asked, metadata=reader)
+        assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
 
 
 # Plain requests
@@ -238,7 +302,7 @@ def test_an_event_for_those_who_take_nothing_else(user: httpx.Client) -> None:
 
 
 def test_a_key_does_what_its_scopes_allow(house: JanServer) -> None:
-    call = {"params": {"name": "google_search", "arguments": {"q": "jan"}}}
+    call: dict[str, Any] = {"params": {"name": "google_search", "arguments": {"q": "jan"}}}
     for scope, listing, calling in (("read", 200, 403), ("write", 403, 200)):
         with httpx.Client(base_url=house.url, headers={"x-api-key": key(house, [scope])}) as http:
             assert post(http, "tools/list").status_code == listing

@@ -12,6 +12,7 @@ import pytest
 
 from services import __version__
 from tests.rest.server import JanServer
+from tests.sandbox import compiled_python  # noqa: F401  # a fixture
 
 FOLDER = Path(__file__).parent / "js"
 NODE = shutil.which("node")
@@ -36,15 +37,23 @@ def credential(server: JanServer, token: str, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", ["token", "key"])
 @pytest.mark.parametrize("scene", ["handshake", "default", "modern"])
-async def test_the_official_clients_list_and_call(server: JanServer, token: str, scene: str, kind: str) -> None:
+async def test_the_official_clients_list_and_call_every_tool(
+    server: JanServer,
+    compiled_python: Path,  # noqa: F811
+    token: str,
+    scene: str,
+    kind: str,
+) -> None:
     process = await asyncio.create_subprocess_exec(
         str(NODE), "mcp.mjs", scene, f"{server.url}/v1/mcp", credential(server, token, kind),
         cwd=FOLDER, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
-    who, tools, searched, refused = (json.loads(line) for line in output.splitlines())
+    who, tools, *said, refused = (json.loads(line) for line in output.splitlines())
     assert who == {"name": "jan-server", "version": __version__}
-    assert {"google_search", "scrape"} <= set(tools)
-    assert searched == {"isError": False, "live": False}
+    assert tools == [
+        "file_search_delete", "file_search_index", "file_search_query", "google_search", "python_exec", "scrape",
+    ]  # fmt: skip
+    assert said == [{"live": False}, "url_not_allowed", [True], 1, "42\n"]
     assert refused == {"code": -32602, "data": {"tool": "nothing"}}

@@ -11,7 +11,7 @@ import pytest
 
 from services import __version__
 from services.mcp.json_rpc import Reply, Request
-from services.mcp.protocol import Protocol
+from services.mcp.protocol import FAILURE, Protocol
 from tests.toolbox import Echo, Patient, Shelf, calling, registry
 
 NEW, OLD = "2026-07-28", "2025-11-25"
@@ -94,10 +94,15 @@ async def test_tools_are_listed_by_name_with_all_that_is_known_of_them(protocol:
         "title": "Echo",
         "description": "Says it again.",
         "inputSchema": echo.description.input_schema,
-        "outputSchema": {"type": "object"},
+        "outputSchema": {"type": "object", "anyOf": [{"type": "object"}, FAILURE]},
         "annotations": {"readOnlyHint": True},
     }
     assert "outputSchema" not in listed[0]
+
+
+async def test_schemas_of_other_servers_stay_as_they_are() -> None:
+    theirs = Protocol(registry(Echo(provider="other", output_schema={"type": "object"})), calling)
+    assert (await result(theirs, "tools/list"))["tools"][0]["outputSchema"] == {"type": "object"}
 
 
 async def test_modern_lists_say_how_long_they_may_be_kept(protocol: Protocol) -> None:

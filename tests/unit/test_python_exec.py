@@ -151,6 +151,7 @@ async def test_what_is_no_text_does_not_run(code: str) -> None:
         {"code": "1", "approved": "yes"},
         {"code": "1", "session_id": "../other"},
         {"code": "1", "session_id": "x" * 65},
+        {"code": "1", "session_id": "x\n"},
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any]) -> None:

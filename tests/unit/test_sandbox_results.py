@@ -29,6 +29,12 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <modu
             "  File \"x.py\", line 1\n    x = [\nSyntaxError: '[' was never closed\n",
             "SyntaxError: '[' was never closed",
         ),
+        (
+            1,
+            'Traceback (most recent call last):\n  File "x.py", line 2, in <module>\nobject address  : 0x1b225b8\n'
+            "object type name: MemoryError\nobject repr     : MemoryError()\nlost sys.stderr\n",
+            "MemoryError",
+        ),
         (3, "", "SystemExit: 3"),
         (1, "Enough: of this\n", "SystemExit: 1"),
         (None, "", "SystemExit: None"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
@@ -19,6 +20,8 @@ LARGEST_TEXT = 2_000_000
 """Bytes of a document."""
 LARGEST_METADATA = 16 * 1024
 """Bytes of its metadata, as JSON."""
+DEEPEST_METADATA = 16
+"""Levels of it: what is kept must fit into a result, and into messages of gRPC, which have at most a hundred."""
 
 _MARGIN = 3.0  # seconds of a call that are kept for writing what was embedded, or a quarter of a short one
 
@@ -172,4 +175,11 @@ def _checked_metadata(metadata: Json) -> Json:
         raise ToolFailed(
             "metadata_too_large", f"'metadata' has {len(text):,} bytes as JSON; at most {LARGEST_METADATA:,} are kept"
         )
+    if _levels(metadata) > DEEPEST_METADATA:
+        raise ToolFailed("metadata_too_large", f"'metadata' is nested more than {DEEPEST_METADATA} levels deep")
     return metadata
+
+
+def _levels(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(_levels, inside), default=0)

@@ -33,7 +33,7 @@ DESCRIPTION = Description(
             "session_id": {
                 "type": "string",
                 "default": "",
-                "pattern": r"^[A-Za-z0-9_.:-]{0,64}$",
+                "pattern": r"^[A-Za-z0-9_.:-]{0,64}$(?!\n)",
                 "description": "Session to go on with, from an earlier result; empty: a new one.",
             },
             "approved": {

@@ -16,9 +16,15 @@ async function use(client, transport) {
   await client.connect(transport);
   saw(client.getServerVersion?.() ?? null);
   saw((await client.listTools()).tools.map((tool) => tool.name));
-  const call = { name: "google_search", arguments: { q: "anything" } };
-  const { isError, structuredContent } = await client.callTool(call);
-  saw({ isError, live: structuredContent.live });
+  const call = async (name, args) => (await client.callTool({ name, arguments: args })).structuredContent;
+  saw({ live: (await call("google_search", { q: "anything" })).live });
+  saw((await call("scrape", { url: "http://169.254.169.254/" })).error.code);
+  const { document_id } = await call("file_search_index", { text: "Green tea is brewed at eighty degrees." });
+  const { results } = await call("file_search_query", { query: "How hot should the water be?" });
+  saw(results.map((passage) => passage.document_id === document_id));
+  saw((await call("file_search_delete", { document_ids: [document_id] })).count);
+  const { session_id } = await call("python_exec", { code: "x = 6" });
+  saw((await call("python_exec", { code: "x * 7", session_id })).stdout);
   await client.callTool({ name: "nothing" }).catch((error) => saw({ code: error.code, data: error.data }));
   await client.close();
 }
