@@ -176,7 +176,6 @@ def test_strangers_keys_are_not_there(server: JanServer, rest: httpx.Client) -> 
         ("limit=x", WRONG, "limit"),
         ("limit=5.0", WRONG, "limit"),
         ("limit=%2B5", WRONG, "limit"),
-        ("limit=99999999999", WRONG, "limit"),
         ("limit=true", WRONG, "limit"),
         ("offset=-1", WRONG, "offset"),
         ("offset=one", WRONG, "offset"),
