@@ -14,6 +14,7 @@ import yaml
 
 from services.mcp.tool import OURS
 from services.runtime.config import ConfigError, life
+from services.runtime.variables import expanded
 
 TYPE = "mcp-http"
 """Streamable HTTP, of either era of the protocol."""
@@ -26,7 +27,6 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _PROTOCOL = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "last-event-id", "te"}
 _PROTOCOL |= {"trailer", "transfer-encoding", "upgrade"}
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _YES, _NO = {"true", "yes", "on", "1"}, {"false", "no", "off", "0", "", "none"}
 
 
@@ -54,7 +54,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[Provider,
     if not path.exists():
         return ()
     try:
-        document = _expand(yaml.safe_load(path.read_text()) or {}, environ)
+        document = expanded(yaml.safe_load(path.read_text()) or {}, environ)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_where(error)}") from None  # the text may hold a secret
     if not isinstance(document, dict):
@@ -170,17 +170,6 @@ def _text(value: Any, at: str) -> str:
 def _only(given: dict[Any, Any], known: tuple[str, ...], at: str) -> None:
     if unknown := [str(name) for name in given if name not in known]:
         raise ConfigError(f"{at}: {unknown[0]!r} is none of {', '.join(known)}")
-
-
-def _expand(node: Any, environ: Mapping[str, str]) -> Any:
-    """Replace `${NAME}` and `${NAME:-default}`; an unset variable without default is empty."""
-    if isinstance(node, str):
-        return _VARIABLE.sub(lambda match: environ.get(match[1]) or match[2] or "", node)
-    if isinstance(node, list):
-        return [_expand(each, environ) for each in node]
-    if isinstance(node, dict):
-        return {key: _expand(value, environ) for key, value in node.items()}
-    return node
 
 
 def _where(error: Exception) -> str:

@@ -121,6 +121,8 @@ class Registry:
         try:
             result = await self._allowed(tool, arguments, calling)
             outcome = _outcome(result)
+            if result.failure and name not in self._groups[_OWN] and tool.description.output_schema is not None:
+                return replace(result, structured=None)  # it would not fit the schema of the other server's tool
         finally:
             self._audit.record(
                 user_id=calling.user_id,
@@ -188,6 +190,8 @@ def _setting(row: Row) -> Setting:
 def _outcome(result: Result) -> str:
     if not result.is_error:
         return "completed"
+    if result.failure:
+        return result.failure
     error = (result.structured or {}).get("error")
     code = error.get("code") if isinstance(error, dict) else None  # another server's tool can say whatever it likes
     return code if isinstance(code, str) and _CODE.fullmatch(code) else "failed"

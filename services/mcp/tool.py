@@ -49,6 +49,8 @@ class Result:
     structured: Json | None = None
     content: Sequence[Json] = ()
     is_error: bool = False
+    failure: str = ""
+    """The code, when it is this server that says why it failed, and not the tool itself."""
 
     @property
     def blocks(self) -> list[Json]:
@@ -60,7 +62,8 @@ class Result:
 
 def failed(code: str, message: str) -> Result:
     """The result that says so (CONTRACT 11.1)."""
-    return Result({"error": {"code": code, "message": message}}, [{"type": "text", "text": message}], is_error=True)
+    structured = {"error": {"code": code, "message": message}}
+    return Result(structured, [{"type": "text", "text": message}], is_error=True, failure=code)
 
 
 Progress = Callable[[float, float | None, str | None], Awaitable[None]]

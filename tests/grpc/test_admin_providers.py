@@ -220,7 +220,9 @@ async def test_a_sync_tells_what_has_changed(rig: Rig, tell: Admin, upstream: Fa
     assert (await tell("SyncProvider", id=made["id"]))["data"] == {"added": 0, "updated": 0, "unavailable": 0}
     with FakeUpstream(models=["qwen", "new"]) as changed:
         upstream.models = changed.models
-    await tell("SyncProvider", id=made["id"])  # or the reading that the creation has begun was faster, and told it
+    asked = len(upstream.requests)
+    assert (await tell("SyncProvider", id=made["id"]))["data"] == {"added": 1, "updated": 0, "unavailable": 1}
+    assert len(upstream.requests) == asked + 1
     assert await models(rig) == ["all-minilm-l6-v2", "fixed", "new", "qwen"]
     row = (await tell("GetProvider", id=made["id"]))["data"]
     assert (row["model_count"], row["active_model_count"]) == (3, 2)

@@ -108,7 +108,7 @@ async def test_a_neighbour_is_asked_in_the_callers_name_and_within_the_callers_t
     assert answer.id == "jan_1"
     assert scene.bearers.came == ["Bearer the-token"]
     assert scene.media.request_id == "req_1"
-    assert 0 < scene.media.left < 5.5  # it is told in whole milliseconds, and the clocks differ
+    assert 0 < scene.media.left <= 5 * 1.01  # gRPC sends three digits of a timeout, rounded up
 
 
 async def test_it_can_be_asked_with_a_grant(scene: Scene) -> None:

@@ -69,6 +69,15 @@ async def test_whatever_goes_wrong_in_a_tool_is_a_result(words: str, said: str) 
     assert ledger.calls == [("usr_1", "echo", said)]
 
 
+async def test_our_own_words_about_a_failure_are_no_structure_of_another_servers_tool() -> None:
+    ledger = Ledger()
+    tools = registry(ledger=ledger)
+    await tools.offer("other", [Echo("other_echo", provider="other", output_schema={"type": "object"})])
+    result = await tools.call("other_echo", {"words": "fail"}, calling())
+    assert (result.is_error, result.structured, len(result.blocks)) == (True, None, 1)
+    assert ledger.calls == [("usr_1", "other_echo", "too_quiet")]
+
+
 async def test_a_tool_that_takes_too_long_is_stopped() -> None:
     patient, ledger = Patient(), Ledger()
     tools = registry(patient, ledger=ledger, seconds=0.01)

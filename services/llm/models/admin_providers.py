@@ -82,7 +82,7 @@ class AdminProviderServicer(admin_providers_pb2_grpc.AdminProviderServiceService
         before = _models_of(catalog, entry)
         if not await self._sync.read(entry.id):
             raise Unavailable(f"Provider '{entry.name}' cannot be asked for its models right now")
-        await self._store.synced(entry.id, change_of(request.reason))
+        await self._store.synced(entry.id, change_of(request.reason), read_by=self._sync.process)
         data = _difference(before, _models_of(catalog, entry))
         return admin_providers_pb2.SyncProviderResponse(data=data, meta=call.meta())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Sequence
 
 from services.llm.models import registry
@@ -41,6 +42,8 @@ class CatalogSync:
         self._asked = asyncio.Event()
         self._to_read: set[str] = set()  # and whose can be read now
         self._tried = asyncio.Event()
+        self.process = secrets.token_hex(8)
+        """What this process is called in announcements."""
 
     async def start(self) -> None:
         """Read the database if it is there, the configuration and the upstreams. Raises `ConfigError`."""
@@ -161,8 +164,9 @@ class CatalogSync:
             log.warning("models_not_kept", extra={"reason": error.message})
 
     def _heard(self, payload: str) -> None:
-        if payload:
-            self._told.add(payload)
+        provider_id, read_by = registry.heard(payload)
+        if provider_id and read_by != self.process:
+            self._told.add(provider_id)
         self._news.set()
 
     async def _resume(self, connection: Connection) -> None:

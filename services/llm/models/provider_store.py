@@ -66,11 +66,11 @@ class ProviderStore:
             await audit.record(connection, change, "provider.delete", [provider_id])
             await registry.announce(connection)
 
-    async def synced(self, provider_id: str, change: Change) -> None:
-        """Write down that somebody had its models read, and have all processes do so."""
+    async def synced(self, provider_id: str, change: Change, *, read_by: str) -> None:
+        """Write down that somebody had its models read by a process, and have all others do so."""
         async with self._database.transaction() as connection:
             await audit.record(connection, change, "provider.sync", [provider_id])
-            await registry.announce(connection, [provider_id])
+            await registry.announce(connection, [provider_id], read_by=read_by)
 
     def _sealed(self, provider_id: str, api_key: str) -> tuple[bytes | None, str | None]:
         """What is stored of a key, and what is shown of it."""

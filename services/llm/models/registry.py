@@ -17,6 +17,7 @@ from services.runtime.db import Connection, Database, Row
 from services.runtime.vault import Unreadable, Vault
 
 CHANNEL = "models"
+_BY = " read by "
 PURPOSE = "model provider"
 log = logging.getLogger("jan.models")
 
@@ -108,12 +109,18 @@ async def load(source: Database | Connection, vault: Vault) -> Registry:
     )
 
 
-async def announce(connection: Connection, provider_ids: Sequence[str] = ()) -> None:
+async def announce(connection: Connection, provider_ids: Sequence[str] = (), *, read_by: str = "") -> None:
     """As the last part of a transaction: count the change, and tell every process to read the registry again when it
-    commits, and the model lists of these providers."""
+    commits, and the model lists of these providers, but for the process that has just read them."""
     await connection.execute("UPDATE model_changes SET count = count + 1")
-    for payload in provider_ids or ("",):
-        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+    for provider_id in provider_ids or ("",):
+        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, f"{provider_id}{_BY}{read_by}")
+
+
+def heard(payload: str) -> tuple[str, str]:
+    """Of which provider the lists are to be read, '' for none, and which process has done so already."""
+    provider_id, _, read_by = payload.partition(_BY)
+    return provider_id, read_by
 
 
 def _provider(row: Row, vault: Vault) -> MadeProvider:

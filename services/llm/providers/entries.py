@@ -16,6 +16,7 @@ import yaml
 from services.llm.providers.timeouts import Timeouts
 from services.runtime import ids
 from services.runtime.config import ConfigError
+from services.runtime.variables import expanded
 
 # Where each vendor's API lives. A type without an address needs `url`.
 IMAGES = "image_input"
@@ -39,7 +40,6 @@ BASE_URLS = {
     "vllm": "",
 }
 _NOT_IN_ADDRESSES = re.compile(r"[@?#\s\\]")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read(path: Path, chosen_set: str, environ: Mapping[str, str] = os.environ) -
         document = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    document = _expand(document, environ)
+    document = expanded(document, environ)
     if not isinstance(document, dict) or not isinstance(document.get("providers") or {}, dict):
         raise ConfigError(f"{path}: expected `providers:` with a set such as `default:` that holds a list")
     sets, aliases = document.get("providers") or {}, document.get("aliases") or {}
@@ -126,17 +126,6 @@ def read(path: Path, chosen_set: str, environ: Mapping[str, str] = os.environ) -
         entries=tuple(each for each in entries if each is not None),
         aliases={str(alias): str(target) for alias, target in aliases.items()},
     )
-
-
-def _expand(node: Any, environ: Mapping[str, str]) -> Any:
-    """Replace `${NAME}` and `${NAME:-default}`; an unset variable without default is empty."""
-    if isinstance(node, str):
-        return _VARIABLE.sub(lambda match: environ.get(match[1]) or match[2] or "", node)
-    if isinstance(node, list):
-        return [_expand(each, environ) for each in node]
-    if isinstance(node, dict):
-        return {key: _expand(value, environ) for key, value in node.items()}
-    return node
 
 
 def _entry(row: Any, at: str) -> Entry | None:
